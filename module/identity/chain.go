@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// Chain is the ordered list of sources. An empty chain refuses everything.
+type Chain []Source
+
+// Validate refuses a chain that cannot mean what it says: without sources,
+// with one source twice, or with one after anonymous, which nothing reaches.
+func (c Chain) Validate() error {
+	if len(c) == 0 {
+		return errors.New("no identity source: add an `identify` line")
+	}
+	seen := make(map[string]bool, len(c))
+	for i, source := range c {
+		name := source.Name()
+		if seen[name] {
+			return fmt.Errorf("identity source %s is given twice: the first answers for every request of the second", name)
+		}
+		seen[name] = true
+		if name == anonymousName && i != len(c)-1 {
+			return fmt.Errorf("identity source anonymous must be last: it claims every request, so %s would never be asked", c[i+1].Name())
+		}
+	}
+	return nil
+}
+
+// Identify asks the sources in their order. The first claim decides; without
+// any the request ends with identity_missing.
+func (c Chain) Identify(r *http.Request, peer netip.Addr) (*decision.Caller, *decision.Refusal) {
+	for _, source := range c {
+		caller, refusal := source.Identify(r, peer)
+		if refusal != nil {
+			return nil, refusal
+		}
+		if caller != nil {
+			return caller, nil
+		}
+	}
+	return nil, decision.Refuse(decision.IdentityMissing, "identity_unclaimed")
+}
+
+// Trusts tells whether a source of the chain has an agent at peer.
+func (c Chain) Trusts(peer netip.Addr) bool {
+	for _, source := range c {
+		if agent, ok := source.(Agent); ok && agent.Trusts(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// Headers lists what all sources read, sorted, each once. It allocates: ask at
+// start, not per request.
+func (c Chain) Headers() []string {
+	var names []string
+	for _, source := range c {
+		names = append(names, source.Headers()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+var _ Agent = Chain(nil)

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+const remoteIPName = "remote_ip"
+
+func init() { caddy.RegisterModule(new(RemoteIP)) }
+
+// RemoteIP knows callers by the address of their connection, from an inventory
+// file. It claims a request when the inventory has the address. No header can
+// change that address, so nothing that forwards for others may stand between
+// callers and Metaguard.
+//
+// The file is read again within about two seconds when it changes; one that is
+// bad or vanishes keeps the last good inventory.
+//
+// Caller: id `instance:<uuid>`, or `address:<address>` where the entry names no
+// instance; the entry's instance, project and roles; the connection's address.
+type RemoteIP struct {
+	// The inventory file: a JSON list of entries `address`, `instance_id`,
+	// `project_id`, `roles`.
+	Inventory string `json:"inventory"`
+
+	// The SHA-256 of the file when the configuration was adapted, so that a
+	// reload notices an edit where nothing else changed. It is compared with
+	// nothing.
+	Digest string `json:"digest,omitempty"`
+
+	file *InventoryFile
+}
+
+// CaddyModule says what this is to Caddy.
+func (*RemoteIP) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "metaguard.identities.remote_ip",
+		New: func() caddy.Module { return new(RemoteIP) },
+	}
+}
+
+// Provision reads the inventory, and fails where it is bad. It starts nothing.
+func (s *RemoteIP) Provision(ctx caddy.Context) error {
+	if s.Inventory == "" {
+		return errors.New("identify remote_ip needs an inventory file")
+	}
+	file, err := OpenInventory(s.Inventory, ctx.Logger())
+	if err != nil {
+		return err
+	}
+	s.file = file
+	return nil
+}
+
+// Cleanup ends what Start began. Requests that still run keep the inventory.
+func (s *RemoteIP) Cleanup() error {
+	s.Stop()
+	return nil
+}
+
+// Start follows the inventory file. It fails before Provision.
+func (s *RemoteIP) Start() error {
+	if s.file == nil {
+		return errors.New("starting identify remote_ip: it is not provisioned")
+	}
+	return s.file.Start()
+}
+
+// Stop ends what Start began, if anything.
+func (s *RemoteIP) Stop() {
+	if s.file != nil {
+		s.file.Stop()
+	}
+}
+
+// Identify claims a request from an address in the inventory. It ends none.
+func (s *RemoteIP) Identify(_ *http.Request, peer netip.Addr) (*decision.Caller, *decision.Refusal) {
+	entry, ok := s.file.Lookup(peer)
+	if !ok {
+		return nil, nil
+	}
+	address := plain(peer)
+	id := entry.CallerID
+	if id == "" {
+		id = "address:" + address.String()
+	}
+	return &decision.Caller{
+		Source:     remoteIPName,
+		ID:         id,
+		InstanceID: entry.InstanceID,
+		ProjectID:  entry.ProjectID,
+		Address:    address,
+		Roles:      entry.Roles,
+	}, nil
+}
+
+// Name is "remote_ip".
+func (*RemoteIP) Name() string { return remoteIPName }
+
+// Headers is empty: it reads none.
+func (*RemoteIP) Headers() []string { return nil }
+
+// Status says which inventory is in force. It is there once the source is
+// provisioned.
+func (s *RemoteIP) Status() InventoryStatus { return s.file.Status() }
+
+// File is the inventory, for whoever else looks addresses up. It is nil before
+// Provision.
+func (s *RemoteIP) File() *InventoryFile { return s.file }
+
+// UnmarshalCaddyfile reads the whole grammar:
+//
+//	identify remote_ip <inventory-file>
+//
+// A relative path is relative to the Caddyfile that names it; the configuration
+// gets the absolute one, since a running server has another working directory
+// than the command that reloads it. A file that is not there is no error here:
+// provisioning says it.
+func (s *RemoteIP) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the name of the source
+	if !d.NextArg() || d.Val() == "" {
+		return d.Err("identify remote_ip needs an inventory file: identify remote_ip <inventory-file>")
+	}
+	path := d.Val()
+	if !filepath.IsAbs(path) {
+		absolute, err := caddy.FastAbs(filepath.Join(filepath.Dir(d.File()), path))
+		if err != nil {
+			return d.Errf("finding inventory %s: %w", path, err)
+		}
+		path = absolute
+	}
+	if d.NextArg() || d.NextBlock(d.Nesting()) {
+		return d.Err("identify remote_ip takes one inventory file and no block")
+	}
+	s.Inventory, s.Digest = path, fileDigest(path)
+	return nil
+}
+
+// fileDigest is the SHA-256 of a file, or empty if it cannot be read.
+func fileDigest(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close() //nolint:errcheck // read only
+	digest := sha256.New()
+	if _, err := io.Copy(digest, file); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(digest.Sum(nil))
+}
+
+var (
+	_ caddy.Module          = (*RemoteIP)(nil)
+	_ caddy.Provisioner     = (*RemoteIP)(nil)
+	_ caddy.CleanerUpper    = (*RemoteIP)(nil)
+	_ caddyfile.Unmarshaler = (*RemoteIP)(nil)
+	_ Source                = (*RemoteIP)(nil)
+	_ Starter               = (*RemoteIP)(nil)
+)
