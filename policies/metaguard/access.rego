@@ -1,0 +1,78 @@
+package metaguard
+
+# METADATA
+# title: The vocabulary of grants
+# description: >-
+#   Every grant that there is for a resource, by its kind and action. What is not
+#   here cannot be granted as data, kind `unknown` above all. Beside these there
+#   are `target:project`, `target:any` (caller.rego) and `admin_pass:read`
+#   (answer.rego).
+_grants := {
+	"credentials": {"read": "credentials:read"},
+	"health": {"read": "health:read"},
+	"listing": {"read": "listing:read"},
+	"metadata": {"read": "metadata:read"},
+	"network": {"read": "network:read"},
+	"password": {"read": "password:read", "write": "password:write"},
+	"token": {"read": "token:read", "write": "token:write"},
+	"userdata": {"read": "userdata:read"},
+	"vendordata": {"read": "vendordata:read"},
+}
+
+# METADATA
+# title: Reason
+# description: >-
+#   Why the built-in rules allow this caller this action on this kind of resource of
+#   this target: the first reason that holds. Undefined means that they do not.
+_reason(kind, action) := "own_instance" if {
+	action == "read"
+	kind in {"listing", "metadata", "network", "userdata", "vendordata"}
+	own
+} else := "own_password_write" if {
+	# That it happens only once is the latch's work: a policy keeps no state.
+	action == "write"
+	kind == "password"
+	own
+} else := "own_credentials_in_session" if {
+	action == "read"
+	kind == "credentials"
+	input.session.valid == true
+	own
+} else := "health" if {
+	action == "read"
+	kind == "health"
+	_identified
+} else := "granted" if {
+	_grants[kind][action] in granted
+	_within_reach(kind)
+}
+
+# METADATA
+# title: Permissions
+# description: The reasons to allow this request, the team's among them. None means no.
+_permissions contains _reason(input.resource.kind, input.resource.action)
+
+_permissions contains code if some code in data.metaguard.team.allow
+
+# METADATA
+# title: Denied
+# description: The team refuses this request. One reason is enough, whatever allows it.
+_denied if count(data.metaguard.team.deny) > 0
+
+# METADATA
+# title: Missing
+# description: Why nothing allows this request. Read only where nothing does.
+_missing contains "resource_unknown" if not _grants[input.resource.kind][input.resource.action]
+
+_missing contains code if {
+	grant := _grants[input.resource.kind][input.resource.action]
+	not grant in granted
+	code := concat("_", [input.resource.kind, input.resource.action, "not_granted"])
+}
+
+_missing contains "session_not_valid" if {
+	input.resource.kind == "credentials"
+	own
+}
+
+_missing contains "target_not_granted" if not _within_reach(input.resource.kind)

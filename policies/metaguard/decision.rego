@@ -1,0 +1,60 @@
+# METADATA
+# title: The built-in policy of Metaguard
+# description: >-
+#   An instance may read its own resources and write its password once. Reading a
+#   password needs a grant; reading credentials needs a valid session or a grant;
+#   acting on another's target needs a grant. Listings hide what the same caller
+#   could not read, and admin_pass is hidden everywhere without a grant. Health is
+#   for anyone identified. Nobody else gets anything.
+#
+#   A team adds rules to package metaguard.team, all of them optional: the sets
+#   allow, deny, redact_json, redact_keys and redact_listing, and the value status.
+package metaguard
+
+# METADATA
+# title: The decision
+# description: >-
+#   What the guard enforces: `allow` and `reasons`, with `status` only in a refusal and
+#   `redact` only in an allow (schemas/decision.json). A team's denial beats
+#   everything; then one reason to allow is enough; then there is nothing.
+# entrypoint: true
+default decision := {"allow": false, "reasons": ["not_allowed"]}
+
+decision := _refusal(sort(data.metaguard.team.deny)) if {
+	_denied
+} else := _permission if {
+	count(_permissions) > 0
+} else := {"allow": false, "reasons": sort(_missing), "status": 200} if {
+	_answers_empty
+} else := _refusal(sort(_missing)) if {
+	count(_missing) > 0
+}
+
+# METADATA
+# title: Refusal
+# description: A refusal with the team's status, where it says one. Whether it is one of those that are valid is the guard's to judge.
+_refusal(reasons) := {"allow": false, "reasons": reasons, "status": status} if {
+	status := data.metaguard.team.status
+} else := {"allow": false, "reasons": reasons}
+
+# METADATA
+# title: Permission
+# description: An allow, with what is hidden from the answer.
+_permission := {"allow": true, "reasons": sort(_permissions)} if {
+	count(_redact) == 0
+} else := {"allow": true, "reasons": sort(_permissions), "redact": _redact}
+
+# METADATA
+# title: Answers empty
+# description: >-
+#   An instance that may write its password but not read it is told, with status
+#   200, that there is none: cloudbase-init asks before it writes and gives up on any
+#   error. Where the team denies such a write, this does not hold.
+_answers_empty if {
+	input.resource.kind == "password"
+	input.resource.action == "read"
+	_reason("password", "write") == "own_password_write"
+	not _denied with input.resource.action as "write"
+		with input.request.method as "POST"
+		with input.request.body as {"format": "rsa_base64", "key_bits": 2048, "size": 344}
+}

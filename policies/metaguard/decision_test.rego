@@ -1,0 +1,60 @@
+package metaguard_test
+
+import data.metaguard.testing
+
+_decide(request, team) := _judge(request, {}, team)
+
+_empty := {"allow": false, "reasons": ["password_read_not_granted"], "status": 200}
+
+test_password_read_without_grant_is_empty if {
+	_decide(_for("password", "read", _i1), {}) == _empty
+}
+
+test_empty_is_for_the_instance_itself if {
+	every caller in [_ann, testing.anonymous] {
+		decision := _decide(_for("password", "read", caller), {})
+		not decision.status
+	}
+	about := _decide(testing.about(_for("password", "read", _i1), "i-2", "p-1"), {})
+	about == {"allow": false, "reasons": ["password_read_not_granted", "target_not_granted"]}
+}
+
+test_empty_is_for_password_reads_only if {
+	every kind in _all_kinds - {"password"} {
+		decision := _decide(_for(kind, "read", _i1), {})
+		not decision.status
+	}
+	other := _decide(testing.about(_for("password", "write", _i1), "i-2", "p-1"), {})
+	not other.status
+}
+
+# The one status that a team's does not replace: an instance has to boot.
+test_empty_whatever_status_the_team_says if {
+	_decide(_for("password", "read", _i1), {"status": 404}) == _empty
+}
+
+test_team_deny_is_never_empty if {
+	_decide(_for("password", "read", _i1), {"deny": {"no"}}) == {"allow": false, "reasons": ["no"]}
+	_decide(_for("password", "read", _i1), {"deny": {"no"}, "status": 404}) == {"allow": false, "reasons": ["no"], "status": 404}
+}
+
+test_team_status_of_a_refusal if {
+	_decide(_for("unknown", "read", _i1), {"status": 404}) == {"allow": false, "reasons": ["resource_unknown"], "status": 404}
+}
+
+# What a team says that is no status reaches the guard, which refuses it.
+test_team_status_passes_as_it_is if {
+	_decide(_for("unknown", "read", _i1), {"status": false}).status == false
+	_decide(_for("unknown", "read", _i1), {"status": "404"}).status == "404"
+}
+
+test_team_status_not_of_an_allow if {
+	_decide(_for("health", "read", _i1), {"status": 404}) == {"allow": true, "reasons": ["health"], "redact": {"keys": ["admin_pass"]}}
+}
+
+test_nothing_without_input if {
+	every request in [{}, null, [], "", {"resource": {"kind": "metadata"}, "caller": {}}] {
+		_decide(request, {}).allow == false
+	}
+	_decide({}, {}) == {"allow": false, "reasons": ["not_allowed"]}
+}

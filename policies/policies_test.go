@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policies
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/cover"
+	"github.com/open-policy-agent/opa/v1/format"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/tester"
+)
+
+// examples lists the worked examples. Each is a team's policy of its own and is
+// loaded alone beside the built-in one.
+func examples(t testing.TB) []string {
+	t.Helper()
+	dirs, err := fs.Glob(os.DirFS("."), "examples/*")
+	if err != nil || len(dirs) < 3 {
+		t.Fatalf("the worked examples are gone: %v, %v", dirs, err)
+	}
+	return dirs
+}
+
+// regoFiles lists the Rego files directly under dirs.
+func regoFiles(t testing.TB, dirs ...string) []string {
+	t.Helper()
+	var files []string
+	for _, dir := range dirs {
+		found, err := fs.Glob(os.DirFS("."), dir+"/*.rego")
+		if err != nil || (len(found) == 0) {
+			t.Fatalf("no Rego in %s: %v", dir, err)
+		}
+		files = append(files, found...)
+	}
+	return files
+}
+
+func parse(t testing.TB, name, text string) *ast.Module {
+	t.Helper()
+	module, err := ast.ParseModuleWithOpts(name, text, ast.ParserOptions{ProcessAnnotation: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return module
+}
+
+func parseDirs(t testing.TB, dirs ...string) map[string]*ast.Module {
+	t.Helper()
+	modules := map[string]*ast.Module{}
+	for _, name := range regoFiles(t, dirs...) {
+		modules[name] = parse(t, name, string(read(t, name)))
+	}
+	return modules
+}
+
+// embedded parses what is embedded: the built-in policy and the helpers.
+func embedded(t testing.TB) map[string]*ast.Module {
+	t.Helper()
+	modules := map[string]*ast.Module{}
+	for dir, files := range map[string]fs.FS{"metaguard": Builtin, "testing": Testing} {
+		names, err := fs.Glob(files, dir+"/*.rego")
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no Rego in %s: %v", dir, err)
+		}
+		for _, name := range names {
+			content, err := fs.ReadFile(files, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			modules[name] = parse(t, name, string(content))
+		}
+	}
+	return modules
+}
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func schema(t testing.TB, name string) any {
+	t.Helper()
+	content, err := fs.ReadFile(Builtin, "schemas/"+name+".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value any
+	if err := json.Unmarshal(content, &value); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return value
+}
+
+// newCompiler is as strict as the guard's own: strict mode, and the input schema
+// over every rule.
+func newCompiler(t testing.TB) *ast.Compiler {
+	t.Helper()
+	set := ast.NewSchemaSet()
+	set.Put(ast.SchemaRootRef, schema(t, "input"))
+	return ast.NewCompiler().WithStrict(true).WithSchemas(set).WithUseTypeCheckAnnotations(true)
+}
+
+func TestEverythingIsEmbedded(t *testing.T) {
+	found := map[string]bool{}
+	for _, files := range []fs.FS{Builtin, Testing} {
+		err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+			if err == nil && !entry.IsDir() {
+				found[name] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"metaguard", "testing", "schemas"} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			name := path.Join(dir, entry.Name())
+			if wanted := !strings.HasSuffix(name, "_test.rego"); found[name] != wanted {
+				t.Errorf("%s: embedded is %v, want %v", name, found[name], wanted)
+			}
+		}
+	}
+}
+
+func TestRego(t *testing.T) {
+	t.Run("builtin", func(t *testing.T) { testRego(t, "") })
+	for _, example := range examples(t) {
+		t.Run(path.Base(example), func(t *testing.T) { testRego(t, example) })
+	}
+}
+
+// testRego runs all Rego tests, the built-in policy's too, with one example
+// loaded, and wants every line of what is no test covered.
+func testRego(t *testing.T, example string) {
+	dirs := []string{"metaguard", "testing"}
+	store := inmem.New()
+	if example != "" {
+		dirs = append(dirs, example)
+		if content, err := os.ReadFile(path.Join(example, "data.json")); err == nil {
+			var data map[string]any
+			if err := json.Unmarshal(content, &data); err != nil {
+				t.Fatal(err)
+			}
+			store = inmem.NewFromObject(data)
+		}
+	}
+	runRego(t, parseDirs(t, dirs...), store, dirs)
+}
+
+// The rule and the test that the README shows are run as they stand there.
+func TestREADME(t *testing.T) {
+	blocks := regexp.MustCompile("(?ms)^ *```rego\n(.*?)^ *```").FindAllStringSubmatch(string(read(t, "README.md")), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d blocks of Rego, want 2", len(blocks))
+	}
+	modules := parseDirs(t, "metaguard", "testing")
+	for i, name := range []string{"team/team.rego", "team/team_test.rego"} {
+		modules[name] = parse(t, name, blocks[i][1])
+	}
+	runRego(t, modules, inmem.New(), []string{"metaguard", "testing", "team"})
+}
+
+// runRego runs all tests and wants some in each of dirs.
+func runRego(t *testing.T, modules map[string]*ast.Module, store storage.Store, dirs []string) {
+	t.Helper()
+	ctx := t.Context()
+	coverage := cover.New()
+	txn := storage.NewTransactionOrDie(ctx, store, storage.WriteParams)
+	defer store.Abort(ctx, txn)
+	results, err := tester.NewRunner().
+		SetCompiler(newCompiler(t)).
+		SetStore(store).
+		SetModules(modules).
+		SetCoverageQueryTracer(coverage).
+		RaiseBuiltinErrors(true).
+		RunTests(ctx, txn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := map[string]int{}
+	for result := range results {
+		if !result.Pass() {
+			t.Errorf("%v: %v", result.Location, result)
+		}
+		ran[path.Dir(result.Location.File)]++
+	}
+	for _, dir := range dirs {
+		if ran[dir] == 0 {
+			t.Errorf("no test of %s ran", dir)
+		}
+	}
+	for file, report := range coverage.Report(modules).Files {
+		if report.Coverage != 100 && !strings.HasSuffix(file, "_test.rego") {
+			t.Errorf("%s: coverage is %v %%, want 100: not covered are %v", file, report.Coverage, report.NotCovered)
+		}
+	}
+}
+
+func TestFormat(t *testing.T) {
+	for _, name := range regoFiles(t, append(examples(t), "metaguard", "testing")...) {
+		source := read(t, name)
+		formatted, err := format.Source(name, source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(source, formatted) {
+			t.Errorf("%s is not as opa fmt would write it", name)
+		}
+	}
+}
+
+func TestEveryRuleIsDescribed(t *testing.T) {
+	entrypoints := map[string]bool{}
+	for name, module := range parseDirs(t, "metaguard") {
+		if strings.HasSuffix(name, "_test.rego") {
+			continue
+		}
+		described := map[string]bool{}
+		for _, rule := range module.Rules {
+			ref := rule.Head.Ref()[0].String()
+			for _, annotations := range rule.Annotations {
+				described[ref] = described[ref] || annotations.Title != "" && annotations.Description != ""
+				if annotations.Entrypoint {
+					entrypoints[module.Package.Path.String()+"."+ref] = true
+				}
+			}
+			if !described[ref] {
+				t.Errorf("%s: rule %s has no title and description", name, ref)
+			}
+		}
+	}
+	if len(entrypoints) != 1 || !entrypoints["data.metaguard.decision"] {
+		t.Errorf("entrypoints are %v, want data.metaguard.decision alone", entrypoints)
+	}
+}
