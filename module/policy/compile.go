@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/util"
+)
+
+// maxErrors bounds how much one load can complain.
+const maxErrors = 100
+
+// bundle is what was read, parsed.
+type bundle struct {
+	modules map[string]*ast.Module
+	// own holds the names of the operator's modules.
+	own      map[string]bool
+	docs     []document
+	replaced bool
+}
+
+// compile turns what was read into a snapshot that can decide, or says all
+// that is wrong with it. It changes nothing else.
+func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *snapshot, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			snap, err = nil, &Error{Findings: []Finding{{
+				Code: CodeInternal, Message: fmt.Sprintf("OPA panicked while compiling: %v", v), Hint: string(debug.Stack()),
+			}}}
+		}
+	}()
+
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var bad findings
+	b := s.parse(src, &bad)
+	data := merge(b.docs, &bad)
+	b.checkNames(&bad)
+	if err := bad.err(); err != nil {
+		return nil, err
+	}
+
+	compiler := ast.NewCompiler().
+		WithCapabilities(s.caps).
+		WithStrict(true).
+		WithDefaultRegoVersion(ast.RegoV1).
+		WithSchemas(schemas()).
+		WithUseTypeCheckAnnotations(true).
+		WithEnablePrintStatements(p != nil).
+		SetErrorLimit(maxErrors)
+	compiler.Compile(b.modules)
+	if compiler.Failed() {
+		bad.addOPA(compiler.Errors, s)
+		return nil, bad.err()
+	}
+	s.checkEntrypoint(compiler, b, &bad)
+	b.checkShadows(compiler, &bad)
+	if len(bad) == 0 {
+		s.checkReachable(compiler, b, &bad)
+	}
+	if err := bad.err(); err != nil {
+		return nil, err
+	}
+
+	options := []func(*rego.Rego){
+		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(s.query)))),
+		rego.Compiler(compiler),
+		rego.Store(inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))),
+		rego.StrictBuiltinErrors(true),
+		// The decision is decoded as OPA has it, where 1 is not 1.0 and a set
+		// is not an array.
+		rego.GenerateJSON(func(term *ast.Term, _ *rego.EvalContext) (any, error) { return term, nil }),
+	}
+	if slices.Contains(s.AllowBuiltins, "opa.runtime") {
+		options = append(options, rego.Runtime(environment()))
+	}
+	query, err := rego.New(options...).PrepareForEval(ctx)
+	if err != nil {
+		bad.addOPA(err, s)
+		return nil, bad.err()
+	}
+	snap = &snapshot{
+		query:    query,
+		print:    p,
+		timeout:  s.Timeout,
+		revision: src.revision(),
+		loaded:   time.Now(),
+		files:    len(src.files),
+	}
+	if !s.quiet {
+		snap.try(ctx, &bad)
+	}
+	return snap, bad.err()
+}
+
+// parse parses all files. Whether the operator's own package metaguard
+// replaces the built-in one is known only then.
+func (s *settings) parse(src *source, bad *findings) *bundle {
+	b := &bundle{modules: map[string]*ast.Module{}, own: map[string]bool{}}
+	for i := range src.files {
+		f := &src.files[i]
+		if !f.isRego() {
+			if doc, ok := parseData(f, bad); ok {
+				b.docs = append(b.docs, doc)
+			}
+			continue
+		}
+		module, err := s.parseModule(f)
+		if err != nil {
+			bad.addOPA(err, s)
+			continue
+		}
+		b.modules[f.name], b.own[f.name] = module, true
+		b.replaced = b.replaced || module.Package.Path.Equal(metaguardPackage)
+	}
+	for _, f := range builtin() {
+		module, err := s.parseModule(&f)
+		if err != nil {
+			bad.addOPA(err, s)
+			continue
+		}
+		if !b.replaced {
+			b.modules[f.name] = module
+		}
+	}
+	return b
+}
+
+func (s *settings) parseModule(f *file) (*ast.Module, error) {
+	module, err := ast.ParseModuleWithOpts(f.name, util.ByteSliceToString(f.bytes), ast.ParserOptions{
+		Capabilities:      s.caps,
+		ProcessAnnotation: true,
+		RegoVersion:       ast.RegoV1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range module.Annotations {
+		for _, schema := range note.Schemas {
+			if schema.Definition != nil && refersElsewhere(*schema.Definition) {
+				return nil, ast.NewError(ast.CompileErr, note.Loc(), "a schema may not read files or URLs: its $ref must begin with #")
+			}
+		}
+	}
+	return module, nil
+}
+
+// refersElsewhere tells a schema that OPA would complete from a file or URL.
+func refersElsewhere(schema any) bool {
+	switch schema := schema.(type) {
+	case map[string]any:
+		if ref, ok := schema["$ref"].(string); ok && !strings.HasPrefix(ref, "#") {
+			return true
+		}
+		return slices.ContainsFunc(slices.Collect(maps.Values(schema)), refersElsewhere)
+	case []any:
+		return slices.ContainsFunc(schema, refersElsewhere)
+	}
+	return false
+}
+
+// ownModules are the operator's modules in the order of their names.
+func (b *bundle) ownModules() []*ast.Module {
+	modules := make([]*ast.Module, 0, len(b.own))
+	for _, name := range sortedKeys(b.own) {
+		modules = append(modules, b.modules[name])
+	}
+	return modules
+}
+
+// environment is what opa.runtime shows where the operator has allowed it.
+func environment() *ast.Term {
+	env := ast.NewObject()
+	for _, pair := range os.Environ() {
+		if name, value, ok := strings.Cut(pair, "="); ok {
+			env.Insert(ast.StringTerm(name), ast.StringTerm(value))
+		}
+	}
+	return ast.ObjectTerm([2]*ast.Term{ast.StringTerm("env"), ast.NewTerm(env)})
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// member is a member of an input object.
+type member = [2]*ast.Term
+
+// The names of the input document, made once: a term is never written to.
+var names = struct {
+	version, request, caller, target, resource, session               *ast.Term
+	id, method, path, segments, query, host, protocol, headers, body  *ast.Term
+	size, format, keyBits                                             *ast.Term
+	source, instanceID, projectID, address, roles, claims, process    *ast.Term
+	dialect, kind, key, action, sensitive, present, valid, ageSeconds *ast.Term
+	emptyString, emptyArray, emptyObject, null                        *ast.Term
+}{
+	version: ast.StringTerm("version"), request: ast.StringTerm("request"), caller: ast.StringTerm("caller"),
+	target: ast.StringTerm("target"), resource: ast.StringTerm("resource"), session: ast.StringTerm("session"),
+	id: ast.StringTerm("id"), method: ast.StringTerm("method"), path: ast.StringTerm("path"),
+	segments: ast.StringTerm("segments"), query: ast.StringTerm("query"), host: ast.StringTerm("host"),
+	protocol: ast.StringTerm("protocol"), headers: ast.StringTerm("headers"), body: ast.StringTerm("body"),
+	size: ast.StringTerm("size"), format: ast.StringTerm("format"), keyBits: ast.StringTerm("key_bits"),
+	source: ast.StringTerm("source"), instanceID: ast.StringTerm("instance_id"), projectID: ast.StringTerm("project_id"),
+	address: ast.StringTerm("address"), roles: ast.StringTerm("roles"), claims: ast.StringTerm("claims"),
+	process: ast.StringTerm("process"), dialect: ast.StringTerm("dialect"), kind: ast.StringTerm("kind"),
+	key: ast.StringTerm("key"), action: ast.StringTerm("action"), sensitive: ast.StringTerm("sensitive"),
+	present: ast.StringTerm("present"), valid: ast.StringTerm("valid"), ageSeconds: ast.StringTerm("age_seconds"),
+	emptyString: ast.StringTerm(""), emptyArray: ast.ArrayTerm(), emptyObject: ast.ObjectTerm(), null: ast.NullTerm(),
+}
+
+// words are strings that most requests have.
+var words = func() map[string]*ast.Term {
+	terms := map[string]*ast.Term{}
+	for _, word := range []string{
+		"GET", "HEAD", "POST", "PUT", "DELETE", "HTTP/1.0", "HTTP/1.1", "HTTP/2.0",
+		"read", "write", "listing", "metadata", "password", "userdata", "vendordata", "network", "credentials",
+		"token", "health", "unknown", "empty", "rsa_base64", "text", "binary",
+		"neutron", "remote_ip", "anonymous", "openstack", "ec2", "latest", "meta-data", "user-data",
+		"meta_data.json", "user_data", "vendor_data.json", "vendor_data2.json", "network_data.json",
+		"169.254.169.254", "user-agent", "accept", "content-type", "*/*", "text/plain", "application/json",
+	} {
+		terms[word] = ast.StringTerm(word)
+	}
+	return terms
+}()
+
+// inputValue builds the input document, without a detour over JSON. It has
+// every member at all times, so that a policy never meets an undefined one.
+func inputValue(in *decision.Input) (ast.Value, error) {
+	if in == nil {
+		return nil, errors.New("there is no input")
+	}
+	t := terms{free: make([]ast.Term, 0, 48)}
+	claims := names.emptyObject
+	if len(in.Caller.Claims) > 0 {
+		value, err := ast.InterfaceToValue(in.Caller.Claims)
+		if err != nil {
+			return nil, errors.New("a claim of the caller cannot be shown to a policy")
+		}
+		claims = t.term(value)
+	}
+	return ast.NewObject(
+		member{names.version, ast.InternedTerm(in.Version)},
+		member{names.request, t.request(&in.Request)},
+		member{names.caller, t.object(
+			member{names.source, t.text(in.Caller.Source)},
+			member{names.id, t.text(in.Caller.ID)},
+			member{names.instanceID, t.text(in.Caller.InstanceID)},
+			member{names.projectID, t.text(in.Caller.ProjectID)},
+			member{names.address, t.address(in.Caller.Address)},
+			member{names.roles, t.texts(in.Caller.Roles)},
+			member{names.claims, claims},
+			member{names.process, names.null},
+		)},
+		member{names.target, t.object(
+			member{names.instanceID, t.text(in.Target.InstanceID)},
+			member{names.projectID, t.text(in.Target.ProjectID)},
+			member{names.address, t.address(in.Target.Address)},
+		)},
+		member{names.resource, t.object(
+			member{names.dialect, t.text(in.Resource.Dialect)},
+			member{names.kind, t.text(string(in.Resource.Kind))},
+			member{names.version, t.text(in.Resource.Version)},
+			member{names.key, t.text(in.Resource.Key)},
+			member{names.action, t.text(string(in.Resource.Action))},
+			member{names.sensitive, ast.InternedTerm(in.Resource.Sensitive)},
+		)},
+		member{names.session, t.object(
+			member{names.present, ast.InternedTerm(in.Session.Present)},
+			member{names.valid, ast.InternedTerm(in.Session.Valid)},
+			member{names.ageSeconds, ast.InternedTerm(in.Session.AgeSeconds)},
+		)},
+	), nil
+}
+
+// terms makes terms from one block of memory.
+type terms struct{ free []ast.Term }
+
+func (t *terms) term(value ast.Value) *ast.Term {
+	if len(t.free) == cap(t.free) {
+		t.free = make([]ast.Term, 0, 2*cap(t.free))
+	}
+	t.free = append(t.free, ast.Term{Value: value})
+	return &t.free[len(t.free)-1]
+}
+
+func (t *terms) object(members ...member) *ast.Term { return t.term(ast.NewObject(members...)) }
+
+func (t *terms) text(text string) *ast.Term {
+	if text == "" {
+		return names.emptyString
+	}
+	if term, ok := words[text]; ok {
+		return term
+	}
+	return t.term(ast.String(text))
+}
+
+func (t *terms) texts(list []string) *ast.Term {
+	if len(list) == 0 {
+		return names.emptyArray
+	}
+	items := make([]*ast.Term, len(list))
+	for i, text := range list {
+		items[i] = t.text(text)
+	}
+	return t.term(ast.NewArray(items...))
+}
+
+func (t *terms) address(address netip.Addr) *ast.Term {
+	if !address.IsValid() {
+		return names.emptyString
+	}
+	return t.text(address.String())
+}
+
+func (t *terms) request(r *decision.Request) *ast.Term {
+	query, headers, body := names.emptyObject, names.emptyObject, names.null
+	if len(r.Query) > 0 {
+		members := make([]member, 0, len(r.Query))
+		for name, values := range r.Query {
+			members = append(members, member{t.text(name), t.texts(values)})
+		}
+		query = t.object(members...)
+	}
+	if len(r.Headers) > 0 {
+		members := make([]member, 0, len(r.Headers))
+		for name, value := range r.Headers {
+			members = append(members, member{t.text(name), t.text(value)})
+		}
+		headers = t.object(members...)
+	}
+	if r.Body != nil {
+		body = t.object(
+			member{names.size, ast.InternedTerm(r.Body.Size)},
+			member{names.format, t.text(r.Body.Format)},
+			member{names.keyBits, ast.InternedTerm(r.Body.KeyBits)},
+		)
+	}
+	return t.object(
+		member{names.id, t.text(r.ID)},
+		member{names.method, t.text(r.Method)},
+		member{names.path, t.text(r.Path)},
+		member{names.segments, t.texts(r.Segments)},
+		member{names.query, query},
+		member{names.host, t.text(r.Host)},
+		member{names.protocol, t.text(r.Protocol)},
+		member{names.headers, headers},
+		member{names.body, body},
+	)
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// grantAttributes are what grants can be keyed by.
+var grantAttributes = []string{"instance_id", "project_id", "role", "caller_id"}
+
+// ownData are the names below data.metaguard that belong to the operator.
+var ownData = []string{"grants"}
+
+// checkNames refuses data that the built-in policy would not read.
+func (d document) checkNames(bad *findings) {
+	refuse := func(path []string, hint, format string, args ...any) {
+		line, col := d.locate(path)
+		*bad = append(*bad, Finding{
+			File: d.name, Line: line, Col: col, Code: CodeDataUnknownName,
+			Message: fmt.Sprintf(format, args...), Hint: hint,
+		})
+	}
+	for _, name := range sortedKeys(d.root) {
+		if name != "metaguard" && nearest(name, []string{"metaguard"}) != "" {
+			refuse([]string{name}, `did you mean "metaguard"?`, "data.%s is read by no rule of the built-in policy", name)
+		}
+	}
+	if len(d.prefix) > 0 && d.prefix[0] != "metaguard" {
+		path := append(slices.Clone(d.prefix), "metaguard")
+		if has(d.root, path) {
+			refuse(path, "names of directories are part of the path of data: move the file up", "this lands at %s, where nothing reads it", dataPath(path))
+		}
+	}
+	own, ok := d.root["metaguard"].(map[string]any)
+	if !ok {
+		if value, exists := d.root["metaguard"]; exists {
+			refuse([]string{"metaguard"}, "", "data.metaguard must be an object, this is %s", kindOf(value))
+		}
+		return
+	}
+	for _, name := range sortedKeys(own) {
+		if slices.Contains(ownData, name) {
+			continue
+		}
+		hint := didYouMean(name, ownData)
+		if hint == "" {
+			hint = "there are: " + strings.Join(ownData, " ") + "; a team's own data belongs elsewhere below data"
+		}
+		refuse([]string{"metaguard", name}, hint, "data.metaguard.%s means nothing", name)
+	}
+	if grants, ok := own["grants"]; ok {
+		d.checkGrants(grants, bad)
+	}
+}
+
+// checkGrants checks data.metaguard.grants.<attribute>.<value> = ["kind:action", …].
+func (d document) checkGrants(grants any, bad *findings) {
+	at := []string{"metaguard", "grants"}
+	refuse := func(path []string, hint, format string, args ...any) {
+		line, col := d.locate(path)
+		*bad = append(*bad, Finding{
+			File: d.name, Line: line, Col: col, Code: CodeGrantInvalid,
+			Message: fmt.Sprintf(format, args...), Hint: hint,
+		})
+	}
+	attributes, ok := grants.(map[string]any)
+	if !ok {
+		refuse(at, "", "%s must be an object, this is %s", dataPath(at), kindOf(grants))
+		return
+	}
+	for _, attribute := range sortedKeys(attributes) {
+		path := append(slices.Clone(at), attribute)
+		if !slices.Contains(grantAttributes, attribute) {
+			hint := didYouMean(attribute, grantAttributes)
+			if hint == "" {
+				hint = "there are: " + strings.Join(grantAttributes, " ")
+			}
+			refuse(path, hint, "a grant cannot be keyed by %q", attribute)
+			continue
+		}
+		values, ok := attributes[attribute].(map[string]any)
+		if !ok {
+			refuse(path, "", "%s must be an object, this is %s", dataPath(path), kindOf(attributes[attribute]))
+			continue
+		}
+		for _, value := range sortedKeys(values) {
+			if value == "" {
+				refuse(path, "", "%s has an empty name, which nobody has", dataPath(path))
+			}
+			if why := badGrant(values[value]); why != "" {
+				path := append(slices.Clone(path), value)
+				refuse(path, `write it as ["password:read"]`, "%s %s", dataPath(path), why)
+			}
+		}
+	}
+}
+
+// grantNames are the grants that the built-in policy reads, as in
+// schemas/data.json.
+var grantNames = []string{
+	"admin_pass:read", "credentials:read", "health:read", "listing:read", "metadata:read", "network:read",
+	"password:read", "password:write", "target:any", "target:project", "token:read", "token:write",
+	"userdata:read", "vendordata:read",
+}
+
+// badGrant says what is wrong with the list of one holder, or "".
+func badGrant(value any) string {
+	list, ok := value.([]any)
+	if !ok {
+		return "must be an array of strings, this is " + kindOf(value)
+	}
+	for _, item := range list {
+		name, ok := item.(string)
+		if !ok {
+			return "must hold strings only, this holds " + kindOf(item)
+		}
+		if !slices.Contains(grantNames, name) {
+			return strings.TrimSpace(fmt.Sprintf("holds %q, which grants nothing; %s", name, didYouMean(name, grantNames)))
+		}
+	}
+	return ""
+}

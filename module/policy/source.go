@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/version"
+
+	"github.com/metaguard/metaguard/policies"
+)
+
+// builtinPrefix stands before the names of built-in files in messages.
+const builtinPrefix = "built-in:"
+
+// maxDepth bounds how deep directories nest, beside the check for loops.
+const maxDepth = 32
+
+// file is one file as it was read. The digest, the parser and the messages all
+// use the same bytes, so an edit in between cannot tear them apart.
+type file struct {
+	// name is the path for people and the name of the module.
+	name string
+	// rel is the path below the operator's path; digests use it, so that the
+	// same policy in another place has the same revision.
+	rel string
+	// prefix is where data documents belong: the names of the directories.
+	prefix []string
+	bytes  []byte
+}
+
+// isRego tells Rego from data.
+func (f *file) isRego() bool { return strings.HasSuffix(f.name, ".rego") }
+
+// source is everything that one load has read, in a fixed order.
+type source struct {
+	files []file
+}
+
+// read reads all that paths hold. The error is an *Error.
+func read(paths []string) (*source, error) {
+	var (
+		src  source
+		bad  findings
+		seen = map[string]bool{}
+	)
+	for _, root := range paths {
+		before := len(src.files)
+		skipped := false
+		w := walker{
+			fail: func(path string, err error) { bad = append(bad, unreadable(path, err)) },
+			file: func(path, rel string, prefix []string, _ fs.FileInfo) {
+				key := strings.Join(prefix, "/") + "\x00" + path
+				if seen[key] {
+					skipped = true
+					return
+				}
+				seen[key] = true
+				content, err := os.ReadFile(path)
+				if err != nil {
+					bad = append(bad, unreadable(path, err))
+					return
+				}
+				src.files = append(src.files, file{name: display(path), rel: rel, prefix: prefix, bytes: content})
+			},
+		}
+		failed := len(bad)
+		w.root(root, &bad)
+		if len(src.files) == before && len(bad) == failed && !skipped {
+			// An unmounted volume looks like this. Going on without its rules
+			// would fall back to the built-in policy without a word.
+			bad = append(bad, Finding{
+				File: display(root), Code: CodePathEmpty,
+				Message: "there is no policy or data in this directory",
+				Hint:    "files end in .rego, .json, .yaml or .yml; those that end in _test.rego or begin with a dot do not count",
+			})
+		}
+	}
+	if err := bad.err(); err != nil {
+		return nil, err
+	}
+	return &src, nil
+}
+
+func unreadable(path string, err error) Finding {
+	message := err.Error()
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		message = pathErr.Op + ": " + pathErr.Err.Error() // the path is in the finding already
+	}
+	return Finding{File: display(path), Code: CodePathUnreadable, Message: message}
+}
+
+// display is a path for people.
+func display(path string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(wd, path)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return path
+	}
+	return rel
+}
+
+// loadable tells whether a name in a directory is policy or data.
+func loadable(name string) bool {
+	switch filepath.Ext(name) {
+	case ".rego":
+		return !strings.HasSuffix(name, "_test.rego")
+	case ".json", ".yaml", ".yml":
+		return true
+	}
+	return false
+}
+
+// walker visits the files that a path holds, in the order of their names.
+// Reading and watching share it, so both see the same files.
+type walker struct {
+	file func(path, rel string, prefix []string, info fs.FileInfo)
+	fail func(path string, err error)
+}
+
+// root visits one of the operator's paths.
+func (w *walker) root(path string, bad *findings) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		w.fail(path, err)
+	case info.IsDir():
+		w.dir(path, "", nil, []fs.FileInfo{info})
+	case !loadable(filepath.Base(path)):
+		if bad != nil {
+			*bad = append(*bad, Finding{
+				File: display(path), Code: CodePathUnsupported,
+				Message: "this file is neither policy nor data",
+				Hint:    "files end in .rego, .json, .yaml or .yml; tests (_test.rego) are not loaded",
+			})
+		}
+	default:
+		w.regular(path, filepath.Base(path), nil, info)
+	}
+}
+
+// dir visits a directory; above holds it and all directories over it.
+func (w *walker) dir(path, rel string, prefix []string, above []fs.FileInfo) {
+	if len(above) > maxDepth {
+		w.fail(path, &fs.PathError{Op: "walk", Path: path, Err: errTooDeep})
+		return
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		w.fail(path, err)
+		return
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		// Kubernetes keeps the real files of a volume in ..data and
+		// ..2026_01_02; the links beside them name each file once. Editors
+		// keep their own files under dot names too.
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		child, childRel := filepath.Join(path, name), filepath.Join(rel, name)
+		info, err := os.Stat(child)
+		switch {
+		case err != nil:
+			if loadable(name) {
+				w.fail(child, err)
+			}
+		case info.IsDir():
+			if slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
+				w.fail(child, &fs.PathError{Op: "walk", Path: child, Err: errLoop})
+				continue
+			}
+			w.dir(child, childRel, append(slices.Clone(prefix), name), append(slices.Clone(above), info))
+		case loadable(name):
+			w.regular(child, childRel, prefix, info)
+		}
+	}
+}
+
+// regular visits a file; a pipe or a device would block the reader for ever.
+func (w *walker) regular(path, rel string, prefix []string, info fs.FileInfo) {
+	if !info.Mode().IsRegular() {
+		w.fail(path, &fs.PathError{Op: "read", Path: path, Err: errNotRegular})
+		return
+	}
+	w.file(path, filepath.ToSlash(rel), prefix, info)
+}
+
+type constError string
+
+func (e constError) Error() string { return string(e) }
+
+const (
+	errLoop       constError = "this link leads back to a directory above it"
+	errTooDeep    constError = "directories nest too deep"
+	errNotRegular constError = "not a regular file"
+)
+
+// revision is a digest of what was read, of the built-in policy and of OPA,
+// and of nothing else: replicas with the same policy have the same revision.
+func (s *source) revision() string {
+	h := sha256.New()
+	part := func(name string, content []byte) {
+		sum := sha256.Sum256(content)
+		_, _ = io.WriteString(h, name+"\x00")
+		_, _ = h.Write(sum[:])
+	}
+	for _, f := range s.files {
+		part(strings.Join(f.prefix, "/")+"\x00"+f.rel, f.bytes)
+	}
+	part("built-in", builtinDigest())
+	part("opa", []byte(version.Version))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// key is the digest of the configuration and of what was read.
+func (s *settings) key(src *source) string {
+	config, err := json.Marshal(s.Config)
+	if err != nil {
+		panic("policy: configuration cannot be encoded: " + err.Error()) // only strings and numbers
+	}
+	h := sha256.New()
+	_, _ = h.Write(config)
+	_, _ = io.WriteString(h, src.revision())
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// builtin lists the files of the built-in policy, tests left out.
+func builtin() []file {
+	var files []file
+	err := fs.WalkDir(policies.Builtin, "metaguard", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !loadable(d.Name()) {
+			return err
+		}
+		content, err := fs.ReadFile(policies.Builtin, path)
+		files = append(files, file{name: builtinPrefix + path, rel: path, bytes: content})
+		return err
+	})
+	if err != nil {
+		panic("policy: built-in policy cannot be read: " + err.Error()) // it is part of the binary
+	}
+	return files
+}
+
+func builtinDigest() []byte {
+	h := sha256.New()
+	for _, f := range builtin() {
+		_, _ = io.WriteString(h, f.rel+"\x00"+strconv.Itoa(len(f.bytes))+"\x00")
+		_, _ = h.Write(f.bytes)
+	}
+	return h.Sum(nil)
+}
+
+// schemas holds the input schema at the root, where it applies to every rule,
+// and all schemas under their names, for annotations.
+func schemas() *ast.SchemaSet {
+	set := ast.NewSchemaSet()
+	for _, name := range []string{"input", "data", "decision"} {
+		content, err := fs.ReadFile(policies.Builtin, "schemas/"+name+".json")
+		if err != nil {
+			continue
+		}
+		var schema any
+		if err := json.Unmarshal(content, &schema); err != nil {
+			panic("policy: built-in schema " + name + ": " + err.Error()) // it is part of the binary
+		}
+		set.Put(ast.Ref{ast.SchemaRootDocument, ast.StringTerm(name)}, schema)
+		if name == "input" {
+			set.Put(ast.SchemaRootRef, schema)
+		}
+	}
+	return set
+}
