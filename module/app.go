@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/metaguard/metaguard/module/identity"
+	"github.com/metaguard/metaguard/module/policy"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+}
+
+// App owns what runs beside requests: it starts the watchers of policies and
+// inventories once a configuration is in force. Sites hand over what they
+// provisioned; nobody has to configure it.
+//
+// Caddy starts apps in no order, so that a site may serve before this app has
+// started; all that a request needs is ready when the site is provisioned.
+type App struct {
+	engines     []*pooledEngine
+	background  []starter
+	inventories []*identity.RemoteIP
+	logger      *zap.Logger
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "metaguard",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision registers the metrics with this configuration's registry.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	return registerMetrics(ctx.GetMetricsRegistry(), a)
+}
+
+// Start begins to watch policies and inventories.
+func (a *App) Start() error {
+	for _, engine := range a.engines {
+		if err := engine.Start(); err != nil {
+			return fmt.Errorf("starting policy: %w", err)
+		}
+	}
+	for _, part := range a.background {
+		if err := part.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop does nothing: engines and sources live until the last site that holds
+// them is cleaned up, and an engine still decides after that.
+func (*App) Stop() error { return nil }
+
+// starter is a part of a site that runs beside requests. What Start begins is
+// ended by the part's own Cleanup.
+type starter interface{ Start() error }
+
+// add takes over what a site provisioned.
+func (a *App) add(h *Handler) {
+	a.engines = append(a.engines, h.engine)
+	if latch, ok := h.latch.(starter); ok {
+		a.background = append(a.background, latch)
+	}
+	for _, source := range h.identities {
+		if part, ok := source.(starter); ok {
+			a.background = append(a.background, part)
+		}
+		if inventory, ok := source.(*identity.RemoteIP); ok {
+			a.inventories = append(a.inventories, inventory)
+		}
+	}
+}
+
+// engines holds the compiled policies in use, by the digest of their settings
+// and files. Equal policies are one engine, across sites and reloads.
+var engines = caddy.NewUsagePool()
+
+// pooledEngine is an engine in the pool.
+type pooledEngine struct {
+	*policy.Engine
+	key string
+}
+
+// stopTimeout bounds how long the end of an engine may take.
+const stopTimeout = 5 * time.Second
+
+// Destruct stops the engine's watcher when its last site is gone. A request
+// that is still on its way decides on the policy that it has.
+func (e *pooledEngine) Destruct() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	e.Stop(ctx)
+	return nil
+}
+
+// acquireEngine gives the engine for a configuration, compiled now or shared.
+// What it returns is given back with releaseEngine, once.
+func acquireEngine(config policy.Config) (engine *pooledEngine, key string, err error) {
+	key, err = policy.Digest(config)
+	if err != nil {
+		return nil, "", fmt.Errorf("reading policy: %w", err)
+	}
+	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
+		compiled, err := policy.New(context.Background(), config, policyLogging()...)
+		if err != nil {
+			return nil, err
+		}
+		return &pooledEngine{compiled, key}, nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return value.(*pooledEngine), key, nil
+}
+
+func releaseEngine(key string) error {
+	_, err := engines.Delete(key)
+	return err
+}
+
+// Interface guards.
+var (
+	_ caddy.App            = (*App)(nil)
+	_ caddy.Provisioner    = (*App)(nil)
+	_ caddy.Destructor     = (*pooledEngine)(nil)
+	_ prometheus.Collector = (*appCollector)(nil)
+)

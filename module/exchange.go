@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/metaguard/metaguard/module/canonical"
+	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/dialect"
+	"github.com/metaguard/metaguard/module/identity"
+	"github.com/metaguard/metaguard/module/password"
+	"github.com/metaguard/metaguard/module/policy"
+	"github.com/metaguard/metaguard/module/response"
+)
+
+// exchange is one request and all that Metaguard learns of it on its way. It
+// belongs to the request's goroutine.
+type exchange struct {
+	h *Handler
+	w http.ResponseWriter
+	r *http.Request
+
+	id      string // decision id
+	start   time.Time
+	peer    netip.Addr // zero: a Unix socket
+	peerErr error
+	agent   bool // a Neutron agent that this site trusts is in front
+
+	request      *canonical.Request
+	caller       *decision.Caller
+	target       decision.Target
+	match        dialect.Match
+	body         []byte
+	bodyRelease  func()
+	bodyComplete bool
+
+	result      policy.Result
+	judged      bool
+	keeper      *password.Keeper
+	reservation *password.Reservation
+	writer      *response.Writer
+	reply       *response.Answer
+	unsent      bool // no connection was made: the server saw nothing of it
+
+	// What is published.
+	verdict    decision.Verdict
+	reason     decision.Reason
+	code       string
+	err        error
+	outcome    outcome
+	status     int
+	removed    response.Removed
+	decideFor  time.Duration
+	forwardFor time.Duration
+}
+
+// outcome is how a request ended, whatever its verdict was.
+type outcome string
+
+const (
+	outcomeForwarded outcome = "forwarded" // the legacy server's answer went to the client
+	outcomeEmpty     outcome = "empty"     // answered as an empty resource, the legacy server was not asked
+	outcomeRefused   outcome = "refused"   // refused before the legacy server was asked
+	outcomeFailed    outcome = "failed"    // the legacy server's answer was not fit to pass on
+	outcomeAborted   outcome = "aborted"   // the client went away
+	outcomePanic     outcome = "panic"     // a defect of ours; the connection was cut
+)
+
+// begin notes who is at the other end, before anything can be refused.
+func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{
+		h: h, w: w, r: r,
+		id:      uuid.NewString(),
+		start:   time.Now(),
+		verdict: decision.Deny,
+		outcome: outcomeRefused,
+	}
+	x.peer, x.peerErr = identity.Peer(r)
+	x.agent = h.identities.Trusts(x.peer)
+	w.Header().Set(decisionHeader, x.id)
+	return x
+}
+
+// canonicalize makes the one reading of the request that is judged and
+// forwarded.
+func (x *exchange) canonicalize() (refusal *decision.Refusal) {
+	x.request, refusal = x.h.canonicalizer.Canonicalize(x.r)
+	return refusal
+}
+
+// identify finds out who calls.
+func (x *exchange) identify() (refusal *decision.Refusal) {
+	if x.peerErr != nil {
+		return decision.RefuseWith(decision.IdentityInvalid, "peer", x.peerErr)
+	}
+	x.caller, refusal = x.h.identities.Identify(x.r, x.peer)
+	return refusal
+}
+
+// classify finds out what the request is about, and whose.
+func (x *exchange) classify() *decision.Refusal {
+	x.match = x.h.dialect.Classify(dialect.Request{
+		Method:        x.request.Method,
+		Segments:      x.request.Segments,
+		TrailingSlash: x.request.TrailingSlash,
+	})
+	if !x.match.Allows(x.request.Method) {
+		refusal := decision.Refuse(decision.MethodNotAllowed, "method")
+		refusal.Allow = x.match.Methods
+		return refusal
+	}
+	x.target = decision.Target{
+		InstanceID: x.caller.InstanceID,
+		ProjectID:  x.caller.ProjectID,
+		Address:    x.caller.Address,
+	}
+	if x.h.assertion != nil && (x.target.InstanceID == "" || x.target.ProjectID == "") {
+		return decision.Refuse(decision.TargetUnknown, "no_instance")
+	}
+	if x.match.Body && x.target.InstanceID == "" {
+		return decision.Refuse(decision.TargetUnknown, "write_without_instance")
+	}
+	return nil
+}
+
+// completeBody reads the body whole, where one belongs, before anything is
+// decided.
+func (x *exchange) completeBody() (refusal *decision.Refusal) {
+	if !x.match.Body {
+		if x.request.HasBody {
+			return decision.Refuse(decision.BodyUnexpected, "body")
+		}
+		return nil
+	}
+	control := http.NewResponseController(x.w)
+	deadline := time.Now().Add(time.Duration(x.h.BodyTimeout))
+	if err := control.SetReadDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return decision.RefuseWith(decision.BodyIncomplete, "deadline", err)
+	}
+	x.body, x.bodyRelease, refusal = response.ReadBody(x.r.Body, x.r.ContentLength, int64(x.h.passwords.config.Limits.ReadSize()), x.h.budget)
+	if refusal != nil {
+		return refusal
+	}
+	x.bodyComplete = true
+	_ = control.SetReadDeadline(time.Time{}) // the next request has its own
+	return x.h.passwords.config.Limits.Check(x.body)
+}

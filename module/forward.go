@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/dialect"
+	"github.com/metaguard/metaguard/module/response"
+)
+
+// noNext ends the handler chain behind reverse_proxy, which never calls it.
+var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+	return errors.New("nothing stands behind the upstream")
+})
+
+// readTimeout is how long the legacy server may take over a read, from the
+// connection to the last byte.
+const readTimeout = 60 * time.Second
+
+// forward sends the canonical request through Caddy's reverse_proxy and
+// collects the whole answer. A password write has its own deadline and goes on
+// when the client hangs up: its outcome must be known.
+func (x *exchange) forward() *decision.Refusal {
+	client := x.r.Context()
+	ctx, cancel := context.WithTimeout(client, readTimeout)
+	if x.reservation != nil {
+		cancel()
+		ctx, cancel = context.WithDeadline(context.WithoutCancel(client), x.reservation.Deadline())
+	}
+	defer cancel()
+	outgoing, refusal := x.outgoing(ctx)
+	if refusal != nil {
+		x.unsent = true
+		return refusal
+	}
+	x.writer = response.NewWriter(x.h.Response.MaxBuffer, x.h.budget)
+	start := time.Now()
+	err := x.roundTrip(outgoing)
+	x.forwardFor = time.Since(start)
+	x.outcome = outcomeFailed
+	switch {
+	case x.reservation == nil && client.Err() != nil:
+		x.outcome = outcomeAborted
+		return decision.Refuse(decision.ResponseIncomplete, "client_gone")
+	case err != nil:
+		return x.upstreamRefusal(err)
+	case ctx.Err() != nil: // reverse_proxy may take it for a client that left
+		return decision.Refuse(decision.UpstreamTimeout, "deadline")
+	}
+	x.reply, refusal = x.writer.Answer()
+	return refusal
+}
+
+// roundTrip runs reverse_proxy. It panics with http.ErrAbortHandler when an
+// answer breaks off after its header; that must not reach Caddy's server,
+// which would cut the client's connection without a reason.
+func (x *exchange) roundTrip(outgoing *http.Request) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			if cause != http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
+				panic(cause)
+			}
+			x.writer.Abort()
+			_, refusal := x.writer.Answer() // why it broke off; Abort leaves no answer
+			err = refusal
+		}
+	}()
+	return x.h.Upstream.ServeHTTP(x.writer, outgoing, noNext)
+}
+
+// upstreamRefusal says what a failed round trip means.
+func (x *exchange) upstreamRefusal(err error) *decision.Refusal {
+	var refusal *decision.Refusal
+	var dial reverseproxy.DialError
+	var handlerError caddyhttp.HandlerError
+	switch {
+	case errors.As(err, &refusal):
+		return refusal
+	case errors.As(err, &dial):
+		x.unsent = true
+		return decision.RefuseWith(decision.UpstreamUnreachable, "dial", err)
+	case errors.Is(err, errTimeout), errors.Is(err, context.DeadlineExceeded):
+		return decision.Refuse(decision.UpstreamTimeout, "timeout")
+	case errors.Is(err, errClosed):
+		return decision.Refuse(decision.ResponseIncomplete, "closed")
+	case errors.Is(err, errReset):
+		return decision.Refuse(decision.ResponseIncomplete, "reset")
+	case errors.Is(err, errMalformed):
+		return decision.Refuse(decision.ResponseIncomplete, "malformed")
+	case errors.As(err, &handlerError) && handlerError.StatusCode == http.StatusServiceUnavailable:
+		x.unsent = true
+		return decision.Refuse(decision.UpstreamUnreachable, "no_upstream")
+	}
+	return decision.Refuse(decision.ResponseIncomplete, "no_answer")
+}
+
+// outgoing builds the request that goes upstream from the canonical one alone.
+// Nothing of the client's bytes is copied.
+func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refusal) {
+	header := x.request.Header // nobody else's
+	if header == nil {
+		header = make(http.Header, 4)
+	}
+	if x.h.assertion != nil {
+		asserted := make(http.Header, 3)
+		if refusal := x.h.assertion.Set(asserted, x.target); refusal != nil {
+			return nil, refusal
+		}
+		ctx = context.WithValue(ctx, assertedKey{}, asserted)
+	}
+	header["Accept-Encoding"] = []string{"identity"}
+	// nil values keep reverse_proxy from adding the client's Host and scheme.
+	header["X-Forwarded-Host"] = nil
+	header["X-Forwarded-Proto"] = nil
+	caller := x.caller.Address
+	if !caller.IsValid() {
+		header["X-Forwarded-For"] = nil
+		caller = netip.IPv4Unspecified()
+	}
+	outgoing := (&http.Request{
+		Method:     x.request.Method,
+		URL:        &url.URL{Path: x.request.Path, RawQuery: x.request.RawQuery},
+		Proto:      x.r.Proto,
+		ProtoMajor: x.r.ProtoMajor,
+		ProtoMinor: x.r.ProtoMinor,
+		Header:     header,
+		Body:       http.NoBody,
+		// reverse_proxy makes the one X-Forwarded-For of this.
+		RemoteAddr: netip.AddrPortFrom(caller, 0).String(),
+	}).WithContext(isolated(ctx, caller))
+	if x.match.Body {
+		// A copy: the transport may still be sending when the answer is here
+		// and the body's memory has been given back.
+		outgoing.Body = io.NopCloser(bytes.NewReader(bytes.Clone(x.body)))
+		outgoing.ContentLength = int64(len(x.body))
+	}
+	return outgoing, nil
+}
+
+// normalize makes one well-formed answer of what the legacy server said.
+func (x *exchange) normalize() *decision.Refusal {
+	if refusal := response.Normalize(x.reply, x.h.responseRules); refusal != nil {
+		return refusal
+	}
+	if x.reply.Status/100 != 2 {
+		// An error page may quote anything: stored keys, a stack, the request.
+		x.reply.Body = []byte(http.StatusText(x.reply.Status) + "\n")
+		x.reply.Header.Set("Content-Type", "text/plain; charset=utf-8")
+		return nil
+	}
+	switch {
+	case x.passwordRead():
+		if refusal := x.keeper.CheckRead(x.r.Context(), x.target.InstanceID, x.reply.Body); refusal != nil {
+			return refusal
+		}
+		response.PasswordHeaders(x.reply.Header)
+	case x.passwordWrite():
+		response.PasswordHeaders(x.reply.Header)
+	}
+	return nil
+}
+
+// redact removes what the decision hides. A JSON document must also be whole:
+// a server that closes the connection at the end of an answer, as uWSGI does,
+// cannot show a cut, but half a document does. Keys that only begin like a
+// password's never pass, in audit mode neither.
+func (x *exchange) redact() (refusal *decision.Refusal) {
+	if x.reply.Status/100 != 2 {
+		return nil
+	}
+	hidden := x.result.Decision.Redact
+	switch x.shape() {
+	case dialect.JSON:
+		x.removed, refusal = response.RedactJSON(x.reply, hidden.JSON, hidden.Keys)
+	case dialect.Listing:
+		x.removed = response.RedactListing(x.reply, hidden.Listing)
+	case dialect.Text:
+	}
+	return refusal
+}
+
+// shape tells how the answer is to be redacted. Where the dialect does not
+// know the resource, and a team's policy allowed it all the same, the answer
+// itself says whether it is a JSON document.
+func (x *exchange) shape() dialect.Format {
+	if x.match.Resource.Kind != decision.KindUnknown {
+		return x.match.Format
+	}
+	switch text := bytes.TrimLeft(x.reply.Body, " \t\r\n\v\f\ufeff"); {
+	case len(text) > 0 && (text[0] == '{' || text[0] == '['):
+		return dialect.JSON
+	default:
+		return dialect.Listing
+	}
+}

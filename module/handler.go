@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// ServeHTTP answers every request itself: with the legacy server's normalised
+// answer or with a refusal. Nothing of the site stands behind it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	x := h.begin(w, r)
+	defer x.publish()
+	if refusal := h.guard(x); refusal != nil {
+		x.refuse(refusal)
+	}
+	return nil
+}
+
+// guard is a request's way, from top to bottom. Every step may end it with a
+// refusal; no step reaches back, and nothing below decide can turn its verdict
+// into another one.
+func (h *Handler) guard(x *exchange) *decision.Refusal {
+	if refusal := x.canonicalize(); refusal != nil {
+		return refusal
+	}
+	if refusal := x.identify(); refusal != nil {
+		return refusal
+	}
+	if refusal := x.classify(); refusal != nil {
+		return refusal
+	}
+	if refusal := x.completeBody(); refusal != nil {
+		return refusal
+	}
+	if refusal := x.decide(); refusal != nil {
+		return x.enforce(refusal)
+	}
+	return x.pass()
+}
+
+// pass is the way of a request that may go to the legacy server.
+func (x *exchange) pass() *decision.Refusal {
+	if refusal := x.reserveWrite(); refusal != nil {
+		return refusal
+	}
+	refusal := x.forward()
+	if refusal == nil {
+		refusal = x.normalize()
+	}
+	if refusal == nil {
+		refusal = x.redact()
+	}
+	if failure := x.settleWrite(refusal); refusal == nil {
+		refusal = failure
+	}
+	if refusal != nil {
+		return refusal
+	}
+	return x.answer()
+}

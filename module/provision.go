@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/metaguard/metaguard/module/canonical"
+	"github.com/metaguard/metaguard/module/dialect"
+	"github.com/metaguard/metaguard/module/identity"
+	"github.com/metaguard/metaguard/module/policy"
+	"github.com/metaguard/metaguard/module/response"
+)
+
+// Defaults.
+const (
+	defaultEntrypoint   = "metaguard/decision"
+	defaultTimeout      = 100 * time.Millisecond
+	defaultBodyTimeout  = 5 * time.Second
+	defaultMaxBuffer    = 1 << 20
+	defaultMaxTotal     = 256 << 20
+	defaultWriteOnce    = 60 * time.Second
+	defaultWriteTimeout = 10 * time.Second
+)
+
+// Provision sets the handler up. It opens no socket and starts nothing: what
+// runs is started by the app.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	h.decisions = h.logger.Named("decision")
+	h.setDefaults()
+
+	loaded, err := ctx.App("metaguard")
+	if err != nil {
+		return fmt.Errorf("loading the metaguard app: %w", err)
+	}
+	app, ok := loaded.(*App)
+	if !ok {
+		return fmt.Errorf("the metaguard app is a %T", loaded)
+	}
+	for _, step := range []func(caddy.Context) error{
+		h.provisionDialect,
+		h.provisionIdentities,
+		h.provisionCanonicalizer,
+		h.provisionPassword,
+		h.provisionUpstream,
+		h.provisionPolicy, // last, since it takes what Cleanup must give back
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	h.budget = response.NewBudget(h.Response.MaxTotal)
+	app.add(h)
+	if h.Mode == modeAudit {
+		h.audited = true
+		auditSites.Inc()
+		h.logger.Warn("AUDIT MODE: what the policy refuses is forwarded and published as would_deny")
+	}
+	return nil
+}
+
+func (h *Handler) setDefaults() {
+	setDefault(&h.Mode, modeEnforce)
+	setDefault(&h.DenyStatus, http.StatusForbidden)
+	setDefault(&h.BodyTimeout, caddy.Duration(defaultBodyTimeout))
+	setDefault(&h.Policy.Entrypoint, defaultEntrypoint)
+	setDefault(&h.Policy.Timeout, caddy.Duration(defaultTimeout))
+	setDefault(&h.Password.WriteOnce, caddy.Duration(defaultWriteOnce))
+	setDefault(&h.Password.WriteTimeout, caddy.Duration(defaultWriteTimeout))
+	setDefault(&h.Response.MaxBuffer, defaultMaxBuffer)
+	setDefault(&h.Response.MaxTotal, defaultMaxTotal)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (h *Handler) provisionDialect(ctx caddy.Context) error {
+	if h.DialectRaw == nil {
+		return errors.New("no dialect: add a line such as `dialect openstack`")
+	}
+	loaded, err := ctx.LoadModule(h, "DialectRaw")
+	if err != nil {
+		return fmt.Errorf("loading dialect: %w", err)
+	}
+	var ok bool
+	if h.dialect, ok = loaded.(dialect.Dialect); !ok {
+		return fmt.Errorf("%T is no dialect", loaded)
+	}
+	return nil
+}
+
+func (h *Handler) provisionIdentities(ctx caddy.Context) error {
+	if len(h.IdentitiesRaw) > 0 {
+		loaded, err := ctx.LoadModule(h, "IdentitiesRaw")
+		if err != nil {
+			return fmt.Errorf("loading identity sources: %w", err)
+		}
+		for _, module := range loaded.([]any) {
+			source, ok := module.(identity.Source)
+			if !ok {
+				return fmt.Errorf("%T is no identity source", module)
+			}
+			h.identities = append(h.identities, source)
+		}
+	}
+	if err := h.identities.Validate(); err != nil {
+		return err
+	}
+	return h.provisionAssertion()
+}
+
+// provisionAssertion finds out how the legacy server is told who the target
+// is: explicitly, or as the neutron source implies.
+func (h *Handler) provisionAssertion() error {
+	if h.AssertNeutron != "" {
+		if len(h.identities) == 1 && h.identities[0].Name() == "anonymous" {
+			return errors.New("assert neutron needs a target, and `identify anonymous` gives none")
+		}
+		secret, err := identity.ResolveSecret(h.AssertNeutron)
+		if err != nil {
+			return fmt.Errorf("assert neutron: %w", err)
+		}
+		h.assertion, err = identity.NewAssertion(secret)
+		return err
+	}
+	for _, source := range h.identities {
+		if asserter, ok := source.(identity.Asserter); ok {
+			h.assertion = asserter.Assertion()
+			return nil
+		}
+	}
+	return nil
+}
+
+func (h *Handler) provisionCanonicalizer(caddy.Context) error {
+	traits := h.dialect.Traits()
+	rules := canonical.Rules{
+		ExtraPathBytes: traits.ExtraPathBytes,
+		Query:          traits.Query,
+		Headers:        traits.RequestHeaders,
+		Forward:        h.ForwardHeaders,
+		Identity:       assertedHeaders,
+		Hosts:          h.RequireHost,
+	}
+	for _, source := range h.identities {
+		rules.Identity = append(rules.Identity[:len(rules.Identity):len(rules.Identity)], source.Headers()...)
+	}
+	var err error
+	if h.canonicalizer, err = rules.Compile(); err != nil {
+		return err
+	}
+	h.responseRules = &response.Rules{Headers: traits.ResponseHeaders}
+	return nil
+}
+
+// assertedHeaders tell a legacy server who calls. They are never a client's,
+// whether or not a source of this site reads them.
+var assertedHeaders = []string{
+	identity.HeaderInstanceID, identity.HeaderTenantID, identity.HeaderSignature,
+	identity.HeaderProvider, identity.HeaderProviderSignature,
+}
+
+func (h *Handler) provisionPolicy(caddy.Context) error {
+	var err error
+	h.engine, h.engineKey, err = acquireEngine(policy.Config{
+		Paths:         h.Policy.Paths,
+		Entrypoint:    h.Policy.Entrypoint,
+		Timeout:       time.Duration(h.Policy.Timeout),
+		AllowBuiltins: h.Policy.AllowBuiltins,
+	})
+	if err != nil {
+		return fmt.Errorf("loading policy:\n%w", err)
+	}
+	return nil
+}
+
+// Validate refuses settings that cannot work.
+func (h *Handler) Validate() error {
+	if h.Mode != modeEnforce && h.Mode != modeAudit {
+		return fmt.Errorf("mode %q: it is enforce or audit", h.Mode)
+	}
+	if h.DenyStatus != http.StatusForbidden && h.DenyStatus != http.StatusNotFound {
+		return fmt.Errorf("deny_status %d: it is 403 or 404", h.DenyStatus)
+	}
+	if h.BodyTimeout < 0 || h.Policy.Timeout < 0 || h.Password.WriteTimeout < 0 {
+		return errors.New("a timeout is negative")
+	}
+	if h.Response.MaxBuffer < 0 || h.Response.MaxTotal < h.Response.MaxBuffer {
+		return fmt.Errorf("response: max_total (%d bytes) must hold at least one answer of max_buffer (%d bytes)",
+			h.Response.MaxTotal, h.Response.MaxBuffer)
+	}
+	traits := h.dialect.Traits()
+	if h.Password.WriteOnce > 0 && time.Duration(h.Password.WriteOnce) < traits.Cache {
+		return fmt.Errorf("password: write_once %s is shorter than the %s for which a server of dialect %s may not know of a write itself, so that a second writer would win; use at least %s",
+			time.Duration(h.Password.WriteOnce), traits.Cache, h.dialect.Name(), traits.Cache)
+	}
+	if traits.MaxPassword > 0 && h.Password.MaxSize > traits.MaxPassword {
+		return fmt.Errorf("password: max_size %d is more than the %d bytes that a server of dialect %s keeps whole",
+			h.Password.MaxSize, traits.MaxPassword, h.dialect.Name())
+	}
+	return nil
+}
+
+// Cleanup gives back what Provision took. Requests may still be on their way:
+// what they use goes on working. It does no harm after a failed Provision.
+func (h *Handler) Cleanup() error {
+	if h.audited {
+		h.audited = false
+		auditSites.Dec()
+	}
+	var failures []error
+	if h.upstreamProvisioned {
+		h.upstreamProvisioned = false
+		failures = append(failures, h.Upstream.Cleanup())
+	}
+	if h.engine != nil && h.engineKey != "" {
+		key := h.engineKey
+		h.engineKey = "" // the engine itself stays for requests on their way
+		failures = append(failures, releaseEngine(key))
+	}
+	return errors.Join(failures...)
+}
