@@ -137,7 +137,7 @@ func (r *inventoryReader) entry() error {
 	}
 	start := r.json.InputOffset() - 1
 	line := r.lines.forget(start)
-	added := record{line: uint32(min(line, 1<<32-1))} //nolint:gosec // bounded
+	added := record{line: uint32(min(line, 1<<32-1))}
 	address, addressAt := "", int64(-1)
 	for {
 		kind, err := r.peek()
