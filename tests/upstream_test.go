@@ -263,3 +263,27 @@ func TestTLSUpstream(t *testing.T) {
 		t.Errorf("%s %v", r.Host, r.Header)
 	}
 }
+
+// What the server is told of a caller is Metaguard's to write, however a
+// setting that says otherwise is spelled: Go reads JSON's names in any case.
+func TestProxyProtocolIsRefusedInAnySpelling(t *testing.T) {
+	t.Parallel()
+	s := prepareSite(t, byAddress, nil)
+	adapted, err := s.Command("adapt", "--config", s.Dir+"/Caddyfile")
+	if err != nil {
+		t.Fatal(err, adapted)
+	}
+	_, plain, _ := strings.Cut(adapted, `{"admin"`)
+	plain, _, _ = strings.Cut(`{"admin"`+plain, "\n") // the rest are log lines
+	for _, name := range []string{"proxy_protocol", "Proxy_Protocol", "PROXY_PROTOCOL"} {
+		changed := strings.Replace(plain, `"upstreams":`, `"transport":{"protocol":"http","`+name+`":"v1"},"upstreams":`, 1)
+		s.Write("site.json", changed)
+		if output, err := s.Command("validate", "--config", s.Dir+"/site.json"); err == nil || !strings.Contains(output, "proxy_protocol") {
+			t.Errorf("%s: %v %s", name, err, output)
+		}
+	}
+	s.Write("site.json", plain)
+	if output, err := s.Command("validate", "--config", s.Dir+"/site.json"); err != nil {
+		t.Errorf("the same without it: %s", output)
+	}
+}
