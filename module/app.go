@@ -9,7 +9,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap"
 
 	"github.com/metaguard/metaguard/module/identity"
 	"github.com/metaguard/metaguard/module/policy"
@@ -29,7 +28,6 @@ type App struct {
 	engines     []*pooledEngine
 	background  []starter
 	inventories []*identity.RemoteIP
-	logger      *zap.Logger
 }
 
 // CaddyModule returns the Caddy module information.
@@ -42,7 +40,6 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision registers the metrics with this configuration's registry.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
 	return registerMetrics(ctx.GetMetricsRegistry(), a)
 }
 

@@ -4,7 +4,6 @@ package module
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/password"
@@ -12,9 +11,7 @@ import (
 
 // decide asks the policy. Whatever is not an allow is a refusal.
 func (x *exchange) decide() *decision.Refusal {
-	start := time.Now()
 	x.result = x.h.engine.Decide(x.r.Context(), x.input())
-	x.decideFor = time.Since(start)
 	x.judged = true
 	if x.result.Reason != decision.PolicyAllow || !x.result.Decision.Allow {
 		reason := x.result.Reason

@@ -56,7 +56,6 @@ type exchange struct {
 	outcome    outcome
 	status     int
 	removed    response.Removed
-	decideFor  time.Duration
 	forwardFor time.Duration
 }
 

@@ -72,7 +72,7 @@ func (x *exchange) observe() {
 	}
 	decisionsTotal.WithLabelValues(string(x.verdict), string(reason), string(x.outcome), string(kind), name).Inc()
 	if x.judged {
-		decisionSeconds.WithLabelValues(name).Observe(x.decideFor.Seconds())
+		decisionSeconds.WithLabelValues(name).Observe(x.result.Duration.Seconds())
 	}
 	if x.forwardFor > 0 {
 		upstreamSeconds.WithLabelValues(name).Observe(x.forwardFor.Seconds())

@@ -13,19 +13,15 @@ import (
 	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/dialect"
 	"github.com/metaguard/metaguard/module/identity"
-	"github.com/metaguard/metaguard/module/policy"
+	"github.com/metaguard/metaguard/module/password"
 	"github.com/metaguard/metaguard/module/response"
 )
 
-// Defaults.
+// The defaults that no other package has.
 const (
-	defaultEntrypoint   = "metaguard/decision"
-	defaultTimeout      = 100 * time.Millisecond
-	defaultBodyTimeout  = 5 * time.Second
-	defaultMaxBuffer    = 1 << 20
-	defaultMaxTotal     = 256 << 20
-	defaultWriteOnce    = 60 * time.Second
-	defaultWriteTimeout = 10 * time.Second
+	defaultBodyTimeout = 5 * time.Second
+	defaultMaxBuffer   = 1 << 20
+	defaultMaxTotal    = 256 << 20
 )
 
 // Provision sets the handler up. It opens no socket and starts nothing: what
@@ -69,10 +65,8 @@ func (h *Handler) setDefaults() {
 	setDefault(&h.Mode, modeEnforce)
 	setDefault(&h.DenyStatus, http.StatusForbidden)
 	setDefault(&h.BodyTimeout, caddy.Duration(defaultBodyTimeout))
-	setDefault(&h.Policy.Entrypoint, defaultEntrypoint)
-	setDefault(&h.Policy.Timeout, caddy.Duration(defaultTimeout))
-	setDefault(&h.Password.WriteOnce, caddy.Duration(defaultWriteOnce))
-	setDefault(&h.Password.WriteTimeout, caddy.Duration(defaultWriteTimeout))
+	setDefault(&h.Password.WriteOnce, caddy.Duration(password.DefaultWriteOnce))
+	setDefault(&h.Password.WriteTimeout, caddy.Duration(password.DefaultWriteTimeout))
 	setDefault(&h.Response.MaxBuffer, defaultMaxBuffer)
 	setDefault(&h.Response.MaxTotal, defaultMaxTotal)
 }
@@ -172,12 +166,7 @@ var assertedHeaders = []string{
 
 func (h *Handler) provisionPolicy(caddy.Context) error {
 	var err error
-	h.engine, h.engineKey, err = acquireEngine(policy.Config{
-		Paths:         h.Policy.Paths,
-		Entrypoint:    h.Policy.Entrypoint,
-		Timeout:       time.Duration(h.Policy.Timeout),
-		AllowBuiltins: h.Policy.AllowBuiltins,
-	})
+	h.engine, h.engineKey, err = acquireEngine(h.Policy.config())
 	if err != nil {
 		return fmt.Errorf("loading policy:\n%w", err)
 	}

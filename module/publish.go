@@ -146,7 +146,7 @@ func (x *exchange) log() {
 		fields = append(fields,
 			zap.String("revision", x.result.Revision),
 			zap.Strings("codes", x.result.Decision.Reasons),
-			zap.Duration("decide", x.decideFor))
+			zap.Duration("decide", x.result.Duration))
 	}
 	if x.forwardFor > 0 {
 		fields = append(fields, zap.Duration("upstream", x.forwardFor))
