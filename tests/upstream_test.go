@@ -287,3 +287,69 @@ func TestProxyProtocolIsRefusedInAnySpelling(t *testing.T) {
 		t.Errorf("the same without it: %s", output)
 	}
 }
+
+// A read whose answer broke off is not asked again, though reverse_proxy would:
+// only what no connection was made for is sent a second time.
+func TestBrokenReadIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	s := prepareSite(t, byAddress, nil)
+	s.edit(t, "Caddyfile", "upstream "+s.upstream.Address, "upstream "+s.upstream.Address+" {\n\t\t\tlb_try_duration 1s\n\t\t\tlb_try_interval 10ms\n\t\t}")
+	s.upstream.Script(func(string) string { return "" })
+	s.Run(s.address)
+	if answer := s.get(t, "/openstack/latest/user_data"); answer.Status != 502 || reason(answer) != "response_incomplete" {
+		t.Errorf("%d %q", answer.Status, answer.Body)
+	}
+	if requests := s.upstream.Requests(); len(requests) != 1 {
+		t.Errorf("the server was asked %d times", len(requests))
+	}
+}
+
+// Where the server is told who the target is, a caller without one never gets
+// as far as the policy.
+func TestTargetUnknown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, byAddress+"\nassert neutron {env.METAGUARD_NEUTRON_SECRET}", map[string]string{
+		"inventory.json":   `[{"address": "127.0.0.1", "project_id": "` + projectA + `"}, {"address": "127.0.0.2", "instance_id": "` + instance2 + `"}]`,
+		"policy/team.rego": "package metaguard.team\n\nallow contains \"anything\"\n",
+	})
+	for _, from := range []string{"127.0.0.1", "127.0.0.2"} { // one has no instance, the other no project
+		answer := harness.RawFrom(t, from, s.address, "GET /openstack/latest/ HTTP/1.1\r\nHost: m\r\n\r\n")
+		if answer.Status != 403 || reason(answer) != "target_unknown" {
+			t.Errorf("%s: %d %q", from, answer.Status, answer.Body)
+		}
+	}
+	for _, line := range s.decisions(t, 2) {
+		if _, judged := line["revision"]; judged {
+			t.Errorf("the policy was asked: %v", line)
+		}
+	}
+	if requests := s.upstream.Requests(); len(requests) != 0 {
+		t.Errorf("the server saw %q", requests)
+	}
+}
+
+// An agent that does not say for which address it asks is not taken for one:
+// the server then gets no address rather than a wrong one.
+func TestCallerWithoutAddress(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, neutronFrom("127.0.0.0/8"), nil)
+	answer := harness.Raw(t, s.address, "GET /openstack/latest/user_data HTTP/1.1\r\nHost: m\r\nX-Instance-ID: "+instance1+
+		"\r\nX-Tenant-ID: "+projectA+"\r\nX-Instance-ID-Signature: "+sign(instance1)+"\r\n\r\n")
+	if answer.Status != 200 {
+		t.Fatalf("%d %q", answer.Status, answer.Body)
+	}
+	if request := s.upstream.Requests()[0]; strings.Contains(request, "X-Forwarded") {
+		t.Errorf("the server saw %q", request)
+	}
+}
+
+// forward_headers adds to the list, and to nothing else.
+func TestForwardHeaders(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, byAddress+"\nforward_headers X-Request-Id", nil)
+	harness.Raw(t, s.address, "GET /openstack/latest/user_data HTTP/1.1\r\nHost: m\r\nX-Request-ID: 42\r\nX-Other: 43\r\n\r\n")
+	request := s.upstream.Requests()[0]
+	if strings.Count(request, "X-Request-Id: 42\r\n") != 1 || strings.Contains(request, "X-Other") {
+		t.Errorf("the server saw %q", request)
+	}
+}
