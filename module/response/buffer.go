@@ -27,6 +27,7 @@ type buffer struct {
 	data   []byte
 	held   int64   // bytes reserved, which is the capacity of data
 	pooled *[]byte // the pool's own handle of data, nil if it has none
+	over   [1]byte // what was read past the limit, after errOverLimit
 }
 
 // classOf is the smallest class that has room for n bytes.
@@ -77,19 +78,14 @@ var (
 // came. One byte more is errOverLimit. The end of r is no error.
 func (b *buffer) readFrom(r io.Reader, limit int64) (int64, error) {
 	var total int64
-	var extra []byte // shows, at the limit, whether r has ended
 	for idle := 0; idle < maxEmptyReads; idle++ {
-		space := extra
+		space := b.over[:] // shows, at the limit, whether r has ended
 		full := int64(len(b.data)) >= limit
-		switch {
-		case !full:
+		if !full {
 			if !b.grow(int64(len(b.data)) + 1) {
 				return total, errBudgetFull
 			}
 			space = b.data[len(b.data):min(int64(cap(b.data)), limit)]
-		case extra == nil:
-			extra = make([]byte, 1)
-			space = extra
 		}
 		n, err := r.Read(space)
 		if n > 0 && full {
@@ -120,5 +116,5 @@ func (b *buffer) free() {
 		pools[classOf(b.held)-minClass].Put(b.pooled)
 	}
 	b.budget.Release(b.held)
-	b.data, b.pooled, b.held = nil, nil, 0
+	b.data, b.pooled, b.held, b.over = nil, nil, 0, [1]byte{}
 }

@@ -55,6 +55,9 @@ func (a *Answer) String() string {
 // GoString is String.
 func (a *Answer) GoString() string { return a.String() }
 
+// Replace gives the answer another body, of other memory, instead of its own.
+func Replace(a *Answer, body []byte) { a.setBody(body) }
+
 // setBody replaces the body by what is left of it. Validators and expiry of
 // the whole would be wrong for the rest.
 func (a *Answer) setBody(body []byte) {

@@ -31,14 +31,16 @@ var errReleased = errors.New("the answer was already released")
 //     come after it, cannot add to it.
 //
 // From the first byte that is over the limit or the budget, every write fails,
-// and the upstream is not read on. A Writer belongs to one goroutine, but for
-// FlushError, which reverse_proxy also calls from a timer's.
+// and the upstream is not read on, unless Stream was called. A Writer belongs to
+// one goroutine, but for FlushError, which reverse_proxy also calls from a
+// timer's.
 type Writer struct {
 	limit    int64
 	buf      buffer
 	header   http.Header // what the handler writes to
 	answer   Answer      // Status is 0 until it is written
 	declared int64       // Content-Length, -1 for none
+	stream   stream
 	refusal  *decision.Refusal
 	released bool
 }
@@ -82,9 +84,9 @@ func (w *Writer) declare(values []string) {
 		w.declared = int64(n)
 	}
 	switch {
-	case w.declared > w.limit:
+	case w.declared > w.limit && w.stream.begin == nil:
 		w.refuse(decision.ResponseTooLarge, "declared_over_limit")
-	case w.declared > 0 && !w.buf.grow(min(w.declared, maxPresized)):
+	case w.declared > 0 && !w.buf.grow(min(w.declared, w.limit, maxPresized)):
 		w.refuse(decision.Overloaded, "budget_full")
 	}
 }
@@ -95,9 +97,18 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err := w.ready(); err != nil {
 		return 0, err
 	}
+	if w.Streaming() {
+		return w.pass(p)
+	}
 	size := int64(len(w.buf.data)) + int64(len(p))
 	if size > w.limit {
-		return 0, w.lost(errOverLimit)
+		if w.stream.begin == nil {
+			return 0, w.lost(errOverLimit)
+		}
+		if err := w.startStream(); err != nil {
+			return 0, err
+		}
+		return w.pass(p)
 	}
 	if !w.buf.grow(size) {
 		return 0, w.lost(errBudgetFull)
@@ -115,7 +126,21 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 	if err := w.ready(); err != nil {
 		return 0, err
 	}
+	if w.Streaming() {
+		return w.passFrom(r)
+	}
 	n, err := w.buf.readFrom(r, w.limit)
+	if errors.Is(err, errOverLimit) && w.stream.begin != nil {
+		over := w.buf.over
+		if err = w.startStream(); err == nil {
+			_, err = w.pass(over[:])
+		}
+		if err != nil {
+			return n, err
+		}
+		more, err := w.passFrom(r)
+		return n + 1 + more, err
+	}
 	if err != nil {
 		return n, w.lost(err)
 	}
@@ -145,7 +170,7 @@ func (w *Writer) Answer() (*Answer, *decision.Refusal) {
 		return nil, w.refusal
 	case w.answer.Status == 0:
 		return nil, decision.Refuse(decision.ResponseIncomplete, "no_answer")
-	case w.declared >= 0 && w.declared != int64(len(w.buf.data)):
+	case w.declared >= 0 && w.declared != int64(len(w.buf.data))+w.stream.passed:
 		w.refuse(decision.ResponseIncomplete, "body_length")
 		return nil, w.refusal
 	}
