@@ -75,7 +75,7 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //			write_once      <duration>|off
 //			require         any|encrypted
 //			unverified      refuse|encrypted
-//			latch           file [<directory>]
+//			latch           file [<directory>] | redis <placeholder>
 //			write_timeout   <duration>
 //			fingerprint_key <placeholder>...
 //		}
@@ -83,6 +83,7 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //		response {
 //			max_buffer <size>
 //			max_total  <size>
+//			overflow   refuse|stream
 //		}
 //		assert          neutron <placeholder>
 //		forward_headers <name>...
@@ -171,6 +172,7 @@ func (h *Handler) unmarshalResponse(d *caddyfile.Dispenser) error {
 	return block(d, map[string]func() error{
 		"max_buffer": func() error { return size(d, &h.Response.MaxBuffer) },
 		"max_total":  func() error { return size(d, &h.Response.MaxTotal) },
+		"overflow":   func() error { return oneOf(d, &h.Response.Overflow, overflowRefuse, overflowStream) },
 	})
 }
 

@@ -46,7 +46,9 @@ type exchange struct {
 	reservation *password.Reservation
 	writer      *response.Writer
 	reply       *response.Answer
-	unsent      bool // no connection was made: the server saw nothing of it
+	unsent      bool        // no connection was made: the server saw nothing of it
+	timer       *time.Timer // ends the round trip
+	cut         bool        // the client has a part of an answer that broke off
 
 	// What is published.
 	verdict    decision.Verdict
@@ -66,6 +68,7 @@ const (
 	outcomeForwarded outcome = "forwarded" // the legacy server's answer went to the client
 	outcomeEmpty     outcome = "empty"     // answered as an empty resource, the legacy server was not asked
 	outcomeRefused   outcome = "refused"   // refused before the legacy server was asked
+	outcomeStreamed  outcome = "streamed"  // the legacy server's answer was longer than max_buffer and passed on as it came
 	outcomeFailed    outcome = "failed"    // the legacy server's answer was not fit to pass on
 	outcomeAborted   outcome = "aborted"   // the client went away
 	outcomePanic     outcome = "panic"     // a defect of ours; the connection was cut

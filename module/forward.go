@@ -34,18 +34,23 @@ const readTimeout = 60 * time.Second
 // when the client hangs up: its outcome must be known.
 func (x *exchange) forward() *decision.Refusal {
 	client := x.r.Context()
-	ctx, cancel := context.WithTimeout(client, readTimeout)
+	deadline, parent := time.Now().Add(readTimeout), client
 	if x.reservation != nil {
-		cancel()
-		ctx, cancel = context.WithDeadline(context.WithoutCancel(client), x.reservation.Deadline())
+		deadline, parent = x.reservation.Deadline(), context.WithoutCancel(client)
 	}
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
+	x.timer = time.AfterFunc(time.Until(deadline), cancel) // not a deadline: a stream has none
+	defer x.timer.Stop()
 	outgoing, refusal := x.outgoing(ctx)
 	if refusal != nil {
 		x.unsent = true
 		return refusal
 	}
 	x.writer = response.NewWriter(x.h.Response.MaxBuffer, x.h.budget)
+	if x.streamable() {
+		x.writer.Stream(x.stream)
+	}
 	start := time.Now()
 	err := x.roundTrip(outgoing)
 	x.forwardFor = time.Since(start)
@@ -55,11 +60,16 @@ func (x *exchange) forward() *decision.Refusal {
 		x.outcome = outcomeAborted
 		return decision.Refuse(decision.ResponseIncomplete, "client_gone")
 	case err != nil:
-		return x.upstreamRefusal(err)
-	case ctx.Err() != nil: // reverse_proxy may take it for a client that left
+		refusal = x.upstreamRefusal(err)
+	default:
+		x.reply, refusal = x.writer.Answer()
+	}
+	if ctx.Err() != nil && !x.unsent { // reverse_proxy takes it for a client that left
 		return decision.Refuse(decision.UpstreamTimeout, "deadline")
 	}
-	x.reply, refusal = x.writer.Answer()
+	if refusal == nil && x.writer.Streaming() {
+		x.endStream()
+	}
 	return refusal
 }
 
@@ -162,7 +172,7 @@ func (x *exchange) normalize() *decision.Refusal {
 	}
 	switch {
 	case x.passwordRead():
-		if refusal := x.keeper.CheckRead(x.r.Context(), x.target.InstanceID, x.reply.Body); refusal != nil {
+		if refusal := x.checkPassword(); refusal != nil {
 			return refusal
 		}
 		response.PasswordHeaders(x.reply.Header)
@@ -181,7 +191,13 @@ func (x *exchange) redact() (refusal *decision.Refusal) {
 		return nil
 	}
 	hidden := x.result.Decision.Redact
-	switch x.shape() {
+	shape := x.shape()
+	if shape != dialect.Text {
+		if refusal := response.CheckCharset(x.reply); refusal != nil {
+			return refusal
+		}
+	}
+	switch shape {
 	case dialect.JSON:
 		x.removed, refusal = response.RedactJSON(x.reply, hidden.JSON, hidden.Keys)
 	case dialect.Listing:

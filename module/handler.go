@@ -49,6 +49,9 @@ func (x *exchange) pass() *decision.Refusal {
 		return refusal
 	}
 	refusal := x.forward()
+	if x.writer.Streaming() {
+		return refusal // all that there is was passed on already
+	}
 	if refusal == nil {
 		refusal = x.normalize()
 	}

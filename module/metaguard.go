@@ -48,7 +48,7 @@ const (
 // `{http.vars.metaguard.id}` | The decision id, which is also the header `X-Metaguard-Decision`
 // `{http.vars.metaguard.decision}` | `allow`, `deny` or `would_deny`
 // `{http.vars.metaguard.reason}` | Why, from the closed vocabulary of reasons
-// `{http.vars.metaguard.outcome}` | `forwarded`, `empty`, `refused`, `failed`, `aborted` or `panic`
+// `{http.vars.metaguard.outcome}` | `forwarded`, `streamed`, `empty`, `refused`, `failed`, `aborted` or `panic`
 // `{http.vars.metaguard.caller}` | The caller's id, empty if unidentified
 // `{http.vars.metaguard.source}` | The identity source that answered
 // `{http.vars.metaguard.dialect}` | The site's dialect
@@ -175,8 +175,13 @@ type PasswordConfig struct {
 
 // ResponseConfig bounds memory.
 type ResponseConfig struct {
-	// The longest answer, in bytes; a longer one is refused. Default: 1MiB.
+	// The longest answer that is held in memory, in bytes. Default: 1MiB.
 	MaxBuffer int64 `json:"max_buffer,omitempty"`
+	// What becomes of a longer one: `refuse` (default), or `stream`, where it
+	// is passed on as it comes if nothing in it is ever hidden or checked: text
+	// of a resource that is not sensitive, such as user data. One that breaks
+	// off then breaks the client's connection.
+	Overflow string `json:"overflow,omitempty"`
 	// What all bodies and answers of this site may hold at one time, in bytes;
 	// beyond it requests are refused as `overloaded`. Default: 256MiB.
 	MaxTotal int64 `json:"max_total,omitempty"`

@@ -69,6 +69,7 @@ func (h *Handler) setDefaults() {
 	setDefault(&h.Password.WriteTimeout, caddy.Duration(password.DefaultWriteTimeout))
 	setDefault(&h.Response.MaxBuffer, defaultMaxBuffer)
 	setDefault(&h.Response.MaxTotal, defaultMaxTotal)
+	setDefault(&h.Response.Overflow, overflowRefuse)
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -187,6 +188,9 @@ func (h *Handler) Validate() error {
 	if h.Response.MaxBuffer < 0 || h.Response.MaxTotal < h.Response.MaxBuffer {
 		return fmt.Errorf("response: max_total (%d bytes) must hold at least one answer of max_buffer (%d bytes)",
 			h.Response.MaxTotal, h.Response.MaxBuffer)
+	}
+	if h.Response.Overflow != overflowRefuse && h.Response.Overflow != overflowStream {
+		return fmt.Errorf("response: overflow %q: it is %s or %s", h.Response.Overflow, overflowRefuse, overflowStream)
 	}
 	traits := h.dialect.Traits()
 	if h.Password.WriteOnce > 0 && time.Duration(h.Password.WriteOnce) < traits.Cache {

@@ -29,13 +29,13 @@ func (x *exchange) publish() {
 	if x.bodyRelease != nil {
 		x.bodyRelease()
 	}
-	if x.r.Context().Err() != nil && x.outcome != outcomeForwarded && x.outcome != outcomePanic {
+	if x.r.Context().Err() != nil && x.outcome != outcomeForwarded && x.outcome != outcomeStreamed && x.outcome != outcomePanic {
 		x.outcome = outcomeAborted
 	}
 	x.observe()
 	x.setVariables() // again: the client may have gone meanwhile
 	x.log()
-	if cause != nil {
+	if cause != nil || x.cut {
 		// The client must not take half an answer for a whole one.
 		panic(http.ErrAbortHandler)
 	}

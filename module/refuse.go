@@ -22,6 +22,10 @@ const retryAfter = "5"
 // refuse ends the request with a refusal, shaped for who is in front.
 func (x *exchange) refuse(refusal *decision.Refusal) {
 	x.reason, x.code, x.err = refusal.Reason, refusal.Code, refusal.Err
+	if x.writer.Streaming() {
+		x.cut = true // nothing can be said any more; publish breaks the connection off
+		return
+	}
 	x.status = x.refusalStatus(refusal)
 	header := x.w.Header()
 	switch x.status {
