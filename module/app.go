@@ -28,6 +28,7 @@ type App struct {
 	engines     []*pooledEngine
 	background  []starter
 	inventories []*identity.RemoteIP
+	passwords   []*passwords
 }
 
 // CaddyModule returns the Caddy module information.
@@ -69,6 +70,7 @@ type starter interface{ Start() error }
 // add takes over what a site provisioned.
 func (a *App) add(h *Handler) {
 	a.engines = append(a.engines, h.engine)
+	a.passwords = append(a.passwords, h.passwords)
 	if latch, ok := h.latch.(starter); ok {
 		a.background = append(a.background, latch)
 	}

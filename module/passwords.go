@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,10 +93,38 @@ func (h *Handler) provisionPassword(ctx caddy.Context) error {
 	if len(settings.FingerprintKeys) == 0 {
 		p.storage = ctx.Storage()
 	}
+	if err := p.checkKeyPlace(settings.FingerprintKeys); err != nil {
+		return fmt.Errorf("password: %w", err)
+	}
 	if _, err := password.NewKeeper(p.config); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
 	h.passwords, h.latch = p, latch
+	return nil
+}
+
+// checkKeyPlace refuses a fingerprint key that would lie beside the fingerprints:
+// whoever got hold of that one directory, which replicas may share over a
+// network, could try passwords out.
+func (p *passwords) checkKeyPlace(placeholders []string) error {
+	latch, ok := p.config.Latch.(*password.FileLatch)
+	if !ok {
+		return nil
+	}
+	var places []string
+	if files, ok := p.storage.(*certmagic.FileStorage); ok {
+		places = append(places, filepath.Join(files.Path, filepath.FromSlash(fingerprintKeyPath)))
+	}
+	for _, placeholder := range placeholders {
+		if path, found := strings.CutPrefix(placeholder, "{file."); found {
+			places = append(places, strings.TrimSuffix(path, "}"))
+		}
+	}
+	for _, place := range places {
+		if latch.Contains(place) {
+			return fmt.Errorf("the fingerprint key %s would lie in the directory of the latch; keep the two apart", place)
+		}
+	}
 	return nil
 }
 
@@ -118,6 +148,15 @@ func (p *passwords) keeper(ctx context.Context) (*password.Keeper, *decision.Ref
 		return nil, decision.RefuseWith(decision.LatchUnavailable, "fingerprint_key", attempt.err)
 	}
 	return p.made.Load(), nil
+}
+
+// reset forgets an instance's password. It needs no fingerprint key.
+func (p *passwords) reset(ctx context.Context, instanceID string) error {
+	keeper, err := password.NewKeeper(p.config)
+	if err != nil {
+		return err
+	}
+	return keeper.Reset(ctx, instanceID)
 }
 
 // attempt joins the attempt that is under way, or begins one.

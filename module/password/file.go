@@ -88,6 +88,13 @@ func (l *FileLatch) prepare(root string) {
 	l.slots = make(chan struct{}, maxFileOps)
 }
 
+// Contains tells whether a path lies in the latch's directory, where a key of
+// fingerprints must not be.
+func (l *FileLatch) Contains(path string) bool {
+	relative, err := filepath.Rel(l.root, path)
+	return err == nil && filepath.IsLocal(relative)
+}
+
 // usable tells whether a directory that exists may hold the files.
 func usable(path string, info fs.FileInfo) error {
 	if !info.IsDir() {

@@ -35,17 +35,22 @@ func NewAdmin(tb testing.TB) *Admin {
 		tb.Fatal(err)
 	}
 	socket := filepath.Join(dir, "admin.sock")
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-		DisableKeepAlives: true, // a reload replaces the server
-	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return &Admin{
 		Listen:  "unix/" + socket + "|0600",
 		Address: "unix/" + socket,
-		client:  &http.Client{Transport: transport, Timeout: time.Minute},
+		client:  &http.Client{Transport: DialTransport("unix", socket), Timeout: time.Minute},
+	}
+}
+
+// DialTransport sends every request to one address, on a connection of its own,
+// since a reload replaces the server.
+func DialTransport(network, address string) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+		DisableKeepAlives: true,
 	}
 }
 

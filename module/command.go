@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "password",
+		Usage: "reset <instance> [--address <interface>] [--config <path> [--adapter <name>]]",
+		Short: "Manages the state of instances' passwords",
+		Long: `
+Manages what a running Metaguard knows of instances' passwords. It never knows a
+password itself.`,
+		CobraFunc: func(command *cobra.Command) {
+			command.RunE = func(command *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("unknown command %q for %q", args[0], command.CommandPath())
+				}
+				return command.Help()
+			}
+			command.AddCommand(passwordResetCommand())
+		},
+	})
+}
+
+// passwordResetCommand is `metaguard password reset`.
+func passwordResetCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "reset <instance>",
+		Short: "Forgets that an instance has set its password",
+		Long: `
+Makes the running Metaguard forget the state of an instance's password and its
+fingerprints, in every site: for an instance that was rebuilt and cannot wait
+until write_once has passed, or whose password was set by other means.
+
+The next write is then forwarded, and what the legacy server holds counts as
+written elsewhere, see the setting unverified. The legacy server's own copy is
+not touched: it may still answer 409.
+
+It speaks to the admin API at --address, at the one that --config names, or at
+Caddy's default, and only over a Unix socket that nobody but its owner can use.`,
+		Example: "metaguard password reset 5f1c0000-0000-4000-8000-000000000000 --address unix//run/metaguard/admin.sock",
+		Args:    cobra.ExactArgs(1),
+	}
+	command.Flags().StringP("config", "c", "", "Configuration that names the admin API")
+	command.Flags().StringP("adapter", "a", "", "Name of the configuration's adapter")
+	command.Flags().StringP("address", "", "", "Address of the admin API, if not from the configuration")
+	command.RunE = caddycmd.WrapCommandFuncForCobra(runPasswordReset)
+	return command
+}
+
+func runPasswordReset(flags caddycmd.Flags) (int, error) {
+	address, err := adminAddress(flags)
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	body, err := json.Marshal(resetRequest{InstanceID: flags.Arg(0)})
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("encoding the request: %w", err)
+	}
+	response, err := caddycmd.AdminAPIRequest(address, http.MethodPost, resetPath, nil, bytes.NewReader(body))
+	if err != nil {
+		return caddy.ExitCodeFailedStartup, fmt.Errorf("resetting the password of %s: %w", flags.Arg(0), err)
+	}
+	defer func() { _ = response.Body.Close() }() // it was only read
+	var done resetAnswer
+	if err := readAdminBody(response.Body, &done); err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
+	fmt.Printf("forgot the password of instance %s in %d site(s)\n", done.InstanceID, done.Sites)
+	return caddy.ExitCodeSuccess, nil
+}
+
+// adminAddress finds the admin API, and refuses one on a TCP port before
+// anything is sent there.
+func adminAddress(flags caddycmd.Flags) (string, error) {
+	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
+	if err != nil {
+		return "", fmt.Errorf("finding the admin API: %w", err)
+	}
+	parsed, err := caddy.ParseNetworkAddress(address)
+	if err != nil {
+		return "", fmt.Errorf("address of the admin API: %w", err)
+	}
+	if !parsed.IsUnixNetwork() {
+		return "", fmt.Errorf("the admin API at %s is no Unix socket, and passwords are reset over nothing else: write `admin unix//run/metaguard/admin.sock|0600` in the global options, or give its --address", address)
+	}
+	return address, nil
+}
