@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -111,97 +110,63 @@ func usable(path string, info fs.FileInfo) error {
 func (l *FileLatch) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), latchTimeout)
 	defer cancel()
-	return l.do(ctx, func(*fileStore) error { return nil })
+	_, err := onDisk(ctx, l, func(*fileStore) (struct{}, error) { return struct{}{}, nil })
+	return err
 }
 
 // Stop has nothing to give back: no file is open between calls.
 func (l *FileLatch) Stop() error { return nil }
 
 // Load reads the newest record.
-func (l *FileLatch) Load(ctx context.Context, key Key) (record Record, version Version, err error) {
-	err = l.do(ctx, func(store *fileStore) error {
+func (l *FileLatch) Load(ctx context.Context, key Key) (Record, Version, error) {
+	got, err := onDisk(ctx, l, func(store *fileStore) (loaded, error) {
 		newest, err := store.newest(key.name)
 		if err != nil || newest.generation == 0 {
-			return err
+			return loaded{}, err
 		}
-		loaded, err := DecodeRecord(key, newest.data)
+		record, err := DecodeRecord(key, newest.data)
 		if err != nil {
-			return fmt.Errorf("%s: %w", newest.path, err)
+			return loaded{}, fmt.Errorf("%s: %w", newest.path, err)
 		}
-		record, version = loaded, newest.version()
-		return nil
+		return loaded{record, newest.version()}, nil
 	})
-	if err != nil {
-		return Record{}, "", err
-	}
-	return record, version, nil
+	return got.record, got.version, err
 }
 
 // Swap writes the next record, if none came since the old one.
-func (l *FileLatch) Swap(ctx context.Context, key Key, old Version, next Record) (version Version, err error) {
+func (l *FileLatch) Swap(ctx context.Context, key Key, old Version, next Record) (Version, error) {
 	data, err := EncodeRecord(key, next)
 	if err != nil {
 		return "", err
 	}
-	err = l.do(ctx, func(store *fileStore) error {
-		made, err := store.replace(key.name, old, data)
-		version = made
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	return version, nil
+	return onDisk(ctx, l, func(store *fileStore) (Version, error) { return store.replace(key.name, old, data) })
 }
 
 // Reset puts an empty record after whatever is there.
 func (l *FileLatch) Reset(ctx context.Context, key Key) error {
-	return l.do(ctx, func(store *fileStore) error {
-		for range maxAttempts {
-			newest, err := store.newestOfAny(key.name)
-			if err != nil || newest.generation == 0 {
-				return err
-			}
-			data, err := EncodeRecord(key, Record{}.lasting(time.Now(), 0))
-			if err != nil {
-				return err
-			}
-			_, err = store.replace(key.name, newest.version(), data)
-			if !errors.Is(err, ErrConflict) {
-				return err
-			}
-		}
-		return ErrConflict
-	})
+	_, err := onDisk(ctx, l, func(store *fileStore) (struct{}, error) { return struct{}{}, store.reset(key) })
+	return err
 }
 
-// do runs one call on the open store, in a goroutine of its own, since nothing
-// else can leave a system call that hangs. A call that was given up on may
-// still change the record later; it then holds until its time is up.
-func (l *FileLatch) do(ctx context.Context, call func(*fileStore) error) error {
+// onDisk makes one call on the open store.
+func onDisk[T any](ctx context.Context, l *FileLatch, call func(*fileStore) (T, error)) (T, error) {
+	var none T
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("latch directory: %w", err)
+		return none, fmt.Errorf("latch directory: %w", err)
 	}
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("latch directory is busy: %w", ctx.Err())
+		return none, fmt.Errorf("latch directory is busy: %w", ctx.Err())
 	}
-	done := make(chan error, 1)
-	go func() {
+	return untilDone(ctx, "the latch directory", func() (T, error) {
 		defer func() { <-l.slots }()
 		store, err := l.opened()
-		if err == nil {
-			err = call(store)
+		if err != nil {
+			return none, err
 		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("latch directory does not answer: %w", ctx.Err())
-	}
+		return call(store)
+	})
 }
 
 // opened makes the directory usable once. After that it is never made again,

@@ -257,3 +257,21 @@ func TestOldGenerationsAreRemoved(t *testing.T) {
 		t.Errorf("left are %s", got)
 	}
 }
+
+// A call that was given up on shares nothing with whoever gave it up: with
+// -race this failed when it wrote the results of Load by itself.
+func TestGivenUpCalls(t *testing.T) {
+	latch := newFileLatch(t, t.TempDir())
+	key := mustKey(t, instance)
+	record := Record{}.reserved(time.Now(), terms{once: testOnce, timeout: testTimeout}, newToken(), "")
+	if _, err := latch.Swap(context.Background(), key, "", record); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 500 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*time.Microsecond)
+		if got, version, err := latch.Load(ctx, key); err != nil && (version != "" || got.state != "") {
+			t.Errorf("a record beside the error %v", err)
+		}
+		cancel()
+	}
+}

@@ -202,6 +202,26 @@ func (s *fileStore) replace(name string, old Version, data []byte) (Version, err
 	return made.version(), nil
 }
 
+// reset puts an empty record after the newest, whatever that is, if there is
+// one.
+func (s *fileStore) reset(key Key) error {
+	for range maxAttempts {
+		newest, err := s.newestOfAny(key.name)
+		if err != nil || newest.generation == 0 {
+			return err
+		}
+		data, err := EncodeRecord(key, Record{}.lasting(time.Now(), 0))
+		if err != nil {
+			return err
+		}
+		_, err = s.replace(key.name, newest.version(), data)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
 // first tells, after the link, whether this writer was the first to make the
 // generation after from. Its file is left in place where it was not: removing
 // it could break the order of removal.

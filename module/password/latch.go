@@ -41,6 +41,12 @@ type Latch interface {
 	Reset(ctx context.Context, key Key) error
 }
 
+// loaded is what a latch's Load gives.
+type loaded struct {
+	record  Record
+	version Version
+}
+
 // Starter is for a latch that has something to check or to open before the
 // first request, and something to give back. Both can be called more than
 // once. Loading and swapping also works before Start, since Caddy starts apps
