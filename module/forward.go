@@ -166,7 +166,7 @@ func (x *exchange) normalize() *decision.Refusal {
 	}
 	if x.reply.Status/100 != 2 {
 		// An error page may quote anything: stored keys, a stack, the request.
-		x.reply.Body = []byte(http.StatusText(x.reply.Status) + "\n")
+		response.Replace(x.reply, []byte(http.StatusText(x.reply.Status)+"\n"))
 		x.reply.Header.Set("Content-Type", "text/plain; charset=utf-8")
 		return nil
 	}

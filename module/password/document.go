@@ -92,11 +92,11 @@ func (c *chunks) join() ([]byte, *decision.Refusal) {
 
 func readJSONDocument(text []byte) (*Document, *decision.Refusal) {
 	decoder := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true))
-	if _, err := decoder.ReadToken(); err != nil {
-		return nil, nil
-	}
 	var found chunks
 	members := 0
+	if _, err := decoder.ReadToken(); err != nil {
+		return broken(members, err)
+	}
 	for ; ; members++ {
 		token, err := decoder.ReadToken()
 		if err != nil {

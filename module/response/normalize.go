@@ -96,7 +96,8 @@ func (r *Rules) passes(name string) bool {
 //	upstream_redirect     redirect: any 3xx but 304; Neutron's agent would follow it with the signed headers
 //	response_unreadable   switching_protocols (101), not_modified (304: nobody asked), partial_content (206),
 //	                      delta (226), status_invalid (600 and more), content_encoding, body_not_allowed (204, 205),
-//	                      header_control (a control byte in a header that passes), header_repeated
+//	                      header_name (a blank in one), header_control (a control byte in a header that passes),
+//	                      header_repeated
 //
 // None of these counts as response_incomplete: the answer was whole.
 func Normalize(a *Answer, rules *Rules) *decision.Refusal {
@@ -108,6 +109,13 @@ func Normalize(a *Answer, rules *Rules) *decision.Refusal {
 			if coding = textproto.TrimString(coding); coding != "" && !strings.EqualFold(coding, "identity") {
 				return decision.Refuse(decision.ResponseUnreadable, "content_encoding")
 			}
+		}
+	}
+	for name := range a.Header {
+		// net/http keeps a blank before the colon as a part of the name, so that
+		// "Content-Length : 9" frames nothing and a cut would not show.
+		if strings.Contains(name, " ") {
+			return decision.Refuse(decision.ResponseUnreadable, "header_name")
 		}
 	}
 	for name, values := range a.Header {

@@ -70,7 +70,9 @@ func (w *Writer) WriteHeader(status int) {
 	}
 	w.answer.Status = status
 	w.answer.Header = w.header.Clone()
-	w.declare(w.answer.Header["Content-Length"])
+	if status != http.StatusNotModified { // which may declare what it does not send
+		w.declare(w.answer.Header["Content-Length"])
+	}
 }
 
 // declare reads the Content-Length.

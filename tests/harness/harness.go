@@ -140,13 +140,13 @@ func (p *Process) Write(name, content string) {
 // Run starts the process and waits until address accepts connections.
 func (p *Process) Run(address string) {
 	p.tb.Helper()
-	p.command = exec.Command(p.binary, "run", "--config", filepath.Join(p.Dir, "Caddyfile"), "--adapter", "caddyfile")
-	p.command.Env = p.env
-	p.command.Stdout, p.command.Stderr = p.log, p.log
-	if err := p.command.Start(); err != nil {
+	command := exec.Command(p.binary, "run", "--config", filepath.Join(p.Dir, "Caddyfile"), "--adapter", "caddyfile")
+	command.Env = p.env
+	command.Stdout, command.Stderr = p.log, p.log
+	if err := command.Start(); err != nil {
 		p.tb.Fatal(err)
 	}
-	p.done = make(chan struct{})
+	p.command, p.done = command, make(chan struct{})
 	go func(command *exec.Cmd, done chan struct{}) {
 		_ = command.Wait()
 		close(done)
