@@ -86,6 +86,11 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x.peer, x.peerErr = identity.Peer(r)
 	x.agent = h.identities.Trusts(x.peer)
 	w.Header().Set(decisionHeader, x.id)
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		// Whoever in front reads chunks in HTTP/1.0, which Go does not, sees the
+		// end of the request elsewhere (RFC 9112, section 6.1).
+		w.Header().Set("Connection", "close")
+	}
 	return x
 }
 
@@ -147,6 +152,9 @@ func (x *exchange) completeBody() (refusal *decision.Refusal) {
 	}
 	x.body, x.bodyRelease, refusal = response.ReadBody(x.r.Body, x.r.ContentLength, int64(x.h.passwords.config.Limits.ReadSize()), x.h.budget)
 	if refusal != nil {
+		if refusal.Reason == decision.BodyIncomplete && !time.Now().Before(deadline) {
+			refusal = decision.Refuse(decision.BodyTimeout, "body_deadline") // net/http hides it in a trailer
+		}
 		return refusal
 	}
 	x.bodyComplete = true

@@ -29,6 +29,10 @@ var noNext = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) erro
 // connection to the last byte.
 const readTimeout = 60 * time.Second
 
+// writeAnswer is how much memory the answer to a write gets before the write is
+// sent, in bytes. Nova's is empty.
+const writeAnswer = 4 << 10
+
 // forward sends the canonical request through Caddy's reverse_proxy and
 // collects the whole answer. A password write has its own deadline and goes on
 // when the client hangs up: its outcome must be known.
@@ -48,6 +52,10 @@ func (x *exchange) forward() *decision.Refusal {
 		return refusal
 	}
 	x.writer = response.NewWriter(x.h.Response.MaxBuffer, x.h.budget)
+	if x.reservation != nil && !x.writer.Presize(writeAnswer) {
+		x.unsent = true // rather than a password that was stored, and nobody told
+		return decision.Refuse(decision.Overloaded, "budget_full")
+	}
 	if x.streamable() {
 		x.writer.Stream(x.stream)
 	}

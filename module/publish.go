@@ -29,7 +29,8 @@ func (x *exchange) publish() {
 	if x.bodyRelease != nil {
 		x.bodyRelease()
 	}
-	if x.r.Context().Err() != nil && x.outcome != outcomeForwarded && x.outcome != outcomeStreamed && x.outcome != outcomePanic {
+	if x.r.Context().Err() != nil && (x.outcome == outcomeRefused || x.outcome == outcomeFailed || x.outcome == outcomeEmpty) &&
+		x.reason != decision.BodyTimeout { // by which net/http cancels the request itself
 		x.outcome = outcomeAborted
 	}
 	x.observe()

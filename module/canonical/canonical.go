@@ -28,18 +28,28 @@
 //
 // # What never arrives here
 //
-// Go's HTTP server and Caddy refuse these before any handler runs, so they get
-// Go's or Caddy's own answer, and no decision is logged: a request line with
-// blanks in the target, a target that does not begin with a slash (but "*" and
-// absolute targets do arrive, and are refused here), control bytes or a bad
-// escape in the path, "OPTIONS *", header names that are no tokens, control
-// bytes in header values, no or two Host headers, a Host with bytes that no
-// host has, two different Content-Lengths, Content-Length that is no number,
-// any Transfer-Encoding but chunked, an unknown Expect (417), heads over
-// Caddy's max_header_size, methods over 32 bytes, and in HTTP/2 and HTTP/3 the
-// connection headers, extended CONNECT and bad pseudo-headers. Go takes a
-// Content-Length away where chunked stands beside it. Caddy drops header names
-// with an underscore or a dot, unless the site expects them.
+// Go's HTTP server and Caddy answer these before any handler runs, so they get
+// Go's or Caddy's own answer, and no decision is logged (tests/framing_go_test.go
+// has each of them):
+//
+//   - request lines: no version, a malformed or unknown one (505), a method that
+//     is no token, blanks in the target (HTTP/1; in HTTP/2 they arrive), a target
+//     that does not begin with a slash (but "*" and absolute targets do arrive,
+//     and are refused here), control bytes or a bad escape in the path;
+//     "OPTIONS *" gets an empty 200
+//   - headers: names that are no tokens, lines without a colon, a folded first
+//     line, control bytes in values, no Host in HTTP/1.1, two of them, a Host with
+//     bytes that no host has, heads 4 KiB over Caddy's max_header_size (431), and
+//     in HTTP/2 the connection headers, extended CONNECT and bad pseudo-headers
+//   - framing: two different Content-Lengths (HTTP/1; in HTTP/2 any two arrive),
+//     one that is no number, a Transfer-Encoding that is not exactly one chunked
+//     (501; in HTTP/1.0 it is ignored, and such a connection is closed), a Trailer
+//     that names a framing header, an unknown Expect in HTTP/1 (417), in HTTP/2 a
+//     body of another length than was declared
+//   - plain HTTP on a TLS port
+//
+// Go takes a Content-Length away where chunked stands beside it. Caddy drops
+// header names with an underscore or a dot, unless the site expects them.
 //
 // A rewrite that the site makes ahead of Metaguard (rewrite, uri, handle_path,
 // method) changes the request line as Go parsed it and as it stood alike, so

@@ -51,6 +51,10 @@ func NewWriter(limit int64, budget *Budget) *Writer {
 	return &Writer{limit: limit, buf: buffer{budget: budget}, header: make(http.Header, 8), declared: -1}
 }
 
+// Presize takes memory for n bytes now, and tells whether there was any, for an
+// answer that must not be lost for the lack of it.
+func (w *Writer) Presize(n int64) bool { return w.buf.grow(min(n, w.limit)) }
+
 // Header is the map that the status line takes the answer's header from. What
 // is added after WriteHeader is lost.
 func (w *Writer) Header() http.Header { return w.header }
