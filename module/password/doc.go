@@ -59,9 +59,19 @@
 // ones. Fingerprints are kept until the next accepted write or a reset, also
 // long after write_once has passed; nothing else removes them.
 //
+// A server that shows the chunks that it stores has its answer put together by
+// [ReadDocument], and the whole is what CheckRead is asked about.
+//
 // Without fingerprint keys no fingerprints are made or compared: a password
 // then passes only by the setting `unverified`. A fingerprint under a key that
 // is no longer given matches nothing (fingerprint_key_unknown).
+//
+// # Where records are kept
+//
+// A [Latch] is one compare-and-swap register for each instance: [FileLatch] on a
+// directory, [RedisLatch] in Redis. Neither knows what a record means, and both
+// outlast a crash as far as what they stand on does. The key of the fingerprints
+// is kept elsewhere: whoever has both can try passwords out.
 //
 // # Clocks
 //

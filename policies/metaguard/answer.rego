@@ -21,7 +21,7 @@ _hidden_json contains pointer if some pointer in data.metaguard.team.redact_json
 # description: >-
 #   Names of members that are hidden at any depth. admin_pass is a password in
 #   clear that some clouds put into their metadata. A password resource itself is never
-#   rewritten: it passes byte for byte or not at all.
+#   redacted: it passes as it was written or not at all.
 _hidden_keys contains "admin_pass" if {
 	input.resource.action == "read"
 	input.resource.kind != "password"

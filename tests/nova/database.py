@@ -3,6 +3,7 @@
 
 database.py STATE moved               tell the databases that they lie in STATE
 database.py STATE stored INSTANCE_ID  print the rows of an instance that begin like a password's, as JSON
+database.py STATE clear INSTANCE_ID   remove these rows, as a rebuild does
 """
 import json
 import sqlite3
@@ -20,5 +21,9 @@ elif command == "stored":
         rows = db.execute("SELECT key, value FROM instance_system_metadata WHERE instance_uuid = ? AND deleted = 0 "
                           "AND lower(key) LIKE 'password%'", (sys.argv[3],))
         json.dump(dict(rows), sys.stdout)
+elif command == "clear":
+    with closing(sqlite3.connect(state + "/cell1.sqlite", timeout=10)) as db, db:
+        db.execute("DELETE FROM instance_system_metadata WHERE instance_uuid = ? AND lower(key) LIKE 'password%'",
+                   (sys.argv[3],))
 else:
     sys.exit(__doc__)

@@ -29,6 +29,8 @@ type setup struct {
 	grants   map[rune][]string
 	identify string // instead of identify neutron
 	password string // lines in the password block
+	latch    string // instead of a directory of its own
+	admin    string // instead of no admin API
 	global   string // lines in the global block
 	log      string // instead of JSON to stderr
 	site     string // lines in the site
@@ -60,11 +62,17 @@ func guardBefore(tb testing.TB, upstream string, with setup) *guard {
 	if with.identify == "" {
 		with.identify = "identify neutron {\n\t\t\tsecret {env.METAGUARD_NEUTRON_SECRET}\n\t\t}"
 	}
+	if with.latch == "" {
+		with.latch = filepath.Join(g.Dir, "latch")
+	}
+	if with.admin == "" {
+		with.admin = "off"
+	}
 	if with.log == "" {
 		with.log = "output stderr\n\t\tformat json"
 	}
 	g.Write("Caddyfile", fmt.Sprintf(`{
-	admin off
+	admin %s
 	persist_config off
 	%s
 	log default {
@@ -85,8 +93,8 @@ http://:%s {
 		}
 	}
 }
-`, with.global, with.log, strings.TrimPrefix(g.address, "127.0.0.1:"), with.site, g.upstream.address(), with.identify,
-		policy, filepath.Join(g.Dir, "latch"), with.password))
+`, with.admin, with.global, with.log, strings.TrimPrefix(g.address, "127.0.0.1:"), with.site, g.upstream.address(), with.identify,
+		policy, with.latch, with.password))
 	g.Run(g.address)
 	return g
 }

@@ -9,6 +9,7 @@
 #   nova.sh agent                                      start Neutron's haproxy and agent on 127.0.0.1:$AGENT_PORT
 #   nova.sh echo [uwsgi|eventlet]                      start only the web server, answering with the path it made
 #   nova.sh stored <instance-id>                       the stored password of an instance, as JSON
+#   nova.sh clear <instance-id>                        remove that password, as a rebuild does
 #   nova.sh crawl <url> [<source> [<header>...]]       what cloud-init finds there, as JSON
 #   nova.sh status | stop
 #
@@ -276,9 +277,9 @@ case ${1:-} in
 	start) start "${2:-}" "${3:-}" ;;
 	agent) agent ;;
 	echo) echo_paths "${2:-}" ;;
-	stored) "$python" "$here/database.py" "$state" stored "$2" ;;
+	stored | clear) "$python" "$here/database.py" "$state" "$1" "$2" ;;
 	crawl) environment; "$python" "$here/crawl.py" "${@:2}" ;;
 	status) status ;;
 	stop) stop ;;
-	*) sed -n '4,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+	*) sed -n '4,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -179,6 +179,20 @@ func echoUnder(tb testing.TB, kind string) *server {
 	return echoes[kind].get(tb)
 }
 
+// manyNovas is Nova as Debian runs it: with eight processes, each of which
+// remembers an instance for 15 s by itself.
+var manyNovas = &once{start: func(tb testing.TB) (*server, error) {
+	return launch(tb, []string{fmt.Sprint("NEUTRON_PORT=", harness.FreePort(tb)), "WORKERS=8"}, "start", "proxy", uwsgi)
+}}
+
+// clear removes an instance's password from Nova's database, as a rebuild does.
+func (s *server) clear(tb testing.TB, digit rune) {
+	tb.Helper()
+	if _, err := novaScript(s.state, nil, "clear", instanceID(digit)); err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // stored is the password that lies in Nova's database, in its four pieces.
 func (s *server) stored(tb testing.TB, digit rune) (text string, rows map[string]string) {
 	tb.Helper()
