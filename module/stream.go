@@ -56,10 +56,7 @@ func (x *exchange) stream(reply *response.Answer, length int64) (io.Writer, *dec
 	client := clientStream{x.w, http.NewResponseController(x.w)}
 	_ = client.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
 	x.w.WriteHeader(reply.Status)
-	if x.request.Head {
-		return io.Discard, nil
-	}
-	return client, nil
+	return client, nil // net/http sends no body to a HEAD
 }
 
 // endStream ends an answer that was passed on whole.

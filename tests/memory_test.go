@@ -148,14 +148,17 @@ type crowded struct {
 	halves  chan struct{} // one for each first half that is sent
 }
 
-func newCrowded(t *testing.T) *crowded {
+// emptyAnswer is what Nova says under uWSGI.
+const emptyAnswer = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+
+func newCrowded(t *testing.T, toWrites string) *crowded {
 	t.Helper()
 	until := make(chan struct{})
 	c := &crowded{release: sync.OnceFunc(func() { close(until) }), halves: make(chan struct{}, 100)}
 	t.Cleanup(c.release)
 	server := harness.NewScripted(t, func(request string) []harness.Step {
 		if !strings.Contains(request, "/user_data ") {
-			return []harness.Step{harness.Send("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n")} // as uWSGI has it
+			return []harness.Step{harness.Send(toWrites)}
 		}
 		answer := harness.OK(passwordOf(5000))
 		reached := make(chan struct{})
@@ -229,7 +232,7 @@ func TestMaxTotal(t *testing.T) {
 	t.Parallel()
 	t.Run("bodies", func(t *testing.T) {
 		t.Parallel()
-		c := newCrowded(t)
+		c := newCrowded(t, emptyAnswer)
 		held := []*harness.Client{c.hold(t), c.hold(t), c.hold(t), c.hold(t)}
 		for _, request := range []string{oneMoreBody, oneMoreChunk, oneMoreExpect, oneMoreAnswer} {
 			c.wantOverloaded(t, request)
@@ -238,7 +241,7 @@ func TestMaxTotal(t *testing.T) {
 	})
 	t.Run("answers", func(t *testing.T) {
 		t.Parallel()
-		c := newCrowded(t)
+		c := newCrowded(t, emptyAnswer)
 		asked := []*harness.Client{c.ask(t), c.ask(t)}
 		for _, request := range []string{oneMoreAnswer, oneMoreBody, oneMoreChunk, oneMoreExpect} {
 			c.wantOverloaded(t, request)
@@ -253,7 +256,7 @@ func TestMaxTotal(t *testing.T) {
 	})
 	t.Run("both", func(t *testing.T) {
 		t.Parallel()
-		c := newCrowded(t)
+		c := newCrowded(t, emptyAnswer)
 		asked := c.ask(t)
 		held := []*harness.Client{c.hold(t), c.hold(t)}
 		for _, request := range []string{oneMoreBody, oneMoreAnswer, oneMoreExpect} {
@@ -282,7 +285,7 @@ func TestMaxTotal(t *testing.T) {
 	// come back would find its password pending.
 	t.Run("a write under way", func(t *testing.T) {
 		t.Parallel()
-		c := newCrowded(t)
+		c := newCrowded(t, harness.OK("ok"))
 		var last *harness.Client
 		for range 4 {
 			last = c.hold(t)
