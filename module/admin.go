@@ -26,7 +26,7 @@ func init() {
 //
 // Endpoint | Answer
 // ---------|-------
-// `POST /metaguard/password/reset` with `{"instance_id": "…"}` | `{"instance_id": "…", "sites": 1}`: the state and the fingerprints of that instance's password are forgotten, in the latch of every site
+// `POST /metaguard/password/reset` with `{"instance_id": "…"}` | `{"instance_id": "…", "sites": 1, "known": 1}`: the state and the fingerprints of that instance's password are forgotten, in the latch of every site; `known` counts those that had any
 //
 // An endpoint that changes something answers only on a Unix socket that nobody
 // but its owner can reach, such as `admin unix//run/metaguard/admin.sock|0600`,
@@ -65,6 +65,7 @@ type resetRequest struct {
 type resetAnswer struct {
 	InstanceID string `json:"instance_id"`
 	Sites      int    `json:"sites"`
+	Known      int    `json:"known"`
 }
 
 // resetPassword forgets an instance's password in every site that runs.
@@ -91,28 +92,33 @@ func resetPassword(w http.ResponseWriter, r *http.Request) error {
 	if !ok || len(app.passwords) == 0 {
 		return adminError(http.StatusNotFound, errors.New("no site of metaguard runs here"))
 	}
-	sites, err := app.resetPassword(r.Context(), asked.InstanceID)
+	done, err := app.resetPassword(r.Context(), asked.InstanceID)
 	if err != nil {
-		return adminError(http.StatusServiceUnavailable, fmt.Errorf("forgotten in %d of %d sites: %w", sites, len(app.passwords), err))
+		return adminError(http.StatusServiceUnavailable, fmt.Errorf("forgotten in %d of %d sites: %w", done.Sites, len(app.passwords), err))
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(resetAnswer{InstanceID: asked.InstanceID, Sites: sites})
+	return json.NewEncoder(w).Encode(done)
 }
 
 // resetPassword forgets an instance's password in the latch of every site, and
 // says in how many it did. It goes on after an error.
-func (a *App) resetPassword(ctx context.Context, instanceID string) (done int, _ error) {
+func (a *App) resetPassword(ctx context.Context, instanceID string) (resetAnswer, error) {
+	done := resetAnswer{InstanceID: instanceID}
 	var failures []error
 	for _, site := range a.passwords {
-		if err := site.reset(ctx, instanceID); err != nil {
+		known, err := site.reset(ctx, instanceID)
+		if err != nil {
 			failures = append(failures, err)
 			continue
 		}
-		done++
+		done.Sites++
+		if known {
+			done.Known++
+		}
 	}
 	err := errors.Join(failures...)
 	caddy.Log().Named("metaguard").Info("password reset",
-		zap.String("instance", instanceID), zap.Int("sites", done), zap.Error(err))
+		zap.String("instance", instanceID), zap.Int("sites", done.Sites), zap.Int("known", done.Known), zap.Error(err))
 	return done, err
 }
 
@@ -127,12 +133,18 @@ func mayChange(r *http.Request) error {
 	if !ok || address.Network() != "unix" {
 		return errors.New("a change is possible only over a Unix socket with mode 0600 (`admin unix//run/metaguard/admin.sock|0600`) or Caddy's remote administration")
 	}
-	info, err := os.Stat(address.String())
-	if err != nil {
-		return fmt.Errorf("looking at the admin socket: %w", err)
+	path := address.String()
+	if path == "" || path[0] == '@' || path[0] == 0 {
+		return errors.New("the admin socket is abstract, so that everyone can reach it: a change is possible only over one with mode 0600")
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("the admin socket has mode %04o: a change is possible only where nobody but the owner can reach it, with mode 0600", mode)
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("looking at the admin socket: %w", err)
+	case info.Mode()&os.ModeSocket == 0:
+		return errors.New("the admin socket is no longer where it was: a change is possible only over one with mode 0600")
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("the admin socket has mode %04o: a change is possible only where nobody but the owner can reach it, with mode 0600", info.Mode().Perm())
 	}
 	return nil
 }

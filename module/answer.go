@@ -32,13 +32,23 @@ func (x *exchange) send(as outcome) *decision.Refusal {
 	x.outcome = as
 	x.status = x.reply.Status
 	x.setVariables() // before the header, which may show them
-	control := http.NewResponseController(x.w)
-	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
+	x.limitWriting()
 	if err := response.Write(x.w, x.reply, x.request.Head); err != nil {
 		x.outcome = outcomeAborted
 		x.err = fmt.Errorf("writing the answer: %w", err)
-		return nil
 	}
-	_ = control.SetWriteDeadline(time.Time{}) // the connection may serve others
 	return nil
+}
+
+// limitWriting gives the client the time of one answer.
+func (x *exchange) limitWriting() {
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
+}
+
+// endWriting sends what is still held back while the client's time runs, and
+// then leaves the connection to other requests.
+func (x *exchange) endWriting() {
+	control := http.NewResponseController(x.w)
+	_ = control.Flush() // a client that left is no error of ours
+	_ = control.SetWriteDeadline(time.Time{})
 }

@@ -4,7 +4,9 @@ package module
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -51,12 +53,14 @@ func (a *App) Start() error {
 			return fmt.Errorf("starting policy: %w", err)
 		}
 	}
-	for _, part := range a.background {
-		if err := part.Start(); err != nil {
-			return err
-		}
+	// At once, since each may have to wait for something that does not answer.
+	failures := make([]error, len(a.background))
+	var all sync.WaitGroup
+	for i, part := range a.background {
+		all.Go(func() { failures[i] = part.Start() })
 	}
-	return nil
+	all.Wait()
+	return errors.Join(failures...)
 }
 
 // Stop does nothing: engines and sources live until the last site that holds

@@ -77,7 +77,11 @@ func runPasswordReset(flags caddycmd.Flags) (int, error) {
 	if err := readAdminBody(response.Body, &done); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
-	fmt.Printf("forgot the password of instance %s in %d site(s)\n", done.InstanceID, done.Sites)
+	if done.Known == 0 {
+		fmt.Printf("nothing was known of a password of instance %s in %d site(s)\n", done.InstanceID, done.Sites)
+		return caddy.ExitCodeSuccess, nil
+	}
+	fmt.Printf("forgot the password of instance %s in %d of %d site(s)\n", done.InstanceID, done.Known, done.Sites)
 	return caddy.ExitCodeSuccess, nil
 }
 

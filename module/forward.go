@@ -76,7 +76,7 @@ func (x *exchange) forward() *decision.Refusal {
 		return decision.Refuse(decision.UpstreamTimeout, "deadline")
 	}
 	if refusal == nil && x.writer.Streaming() {
-		x.endStream()
+		x.outcome = outcomeStreamed
 	}
 	return refusal
 }

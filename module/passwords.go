@@ -150,11 +150,12 @@ func (p *passwords) keeper(ctx context.Context) (*password.Keeper, *decision.Ref
 	return p.made.Load(), nil
 }
 
-// reset forgets an instance's password. It needs no fingerprint key.
-func (p *passwords) reset(ctx context.Context, instanceID string) error {
+// reset forgets an instance's password, and tells whether anything was known.
+// It needs no fingerprint key.
+func (p *passwords) reset(ctx context.Context, instanceID string) (known bool, _ error) {
 	keeper, err := password.NewKeeper(p.config)
 	if err != nil {
-		return err
+		return false, err
 	}
 	return keeper.Reset(ctx, instanceID)
 }

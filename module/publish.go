@@ -40,6 +40,7 @@ func (x *exchange) publish() {
 		// The client must not take half an answer for a whole one.
 		panic(http.ErrAbortHandler)
 	}
+	x.endWriting()
 }
 
 // panicked notes a defect of ours. The stack goes to the log, what was

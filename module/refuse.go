@@ -50,9 +50,7 @@ func (x *exchange) refuse(refusal *decision.Refusal) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	x.setVariables() // before the header, which may show them
-	control := http.NewResponseController(x.w)
-	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	x.limitWriting()
 	x.w.WriteHeader(x.status)
 	if x.r.Method != http.MethodHead {
 		_, _ = x.w.Write([]byte(body)) // a client that left is no error of ours

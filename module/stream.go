@@ -19,6 +19,10 @@ const (
 	overflowStream = "stream"
 )
 
+// streamTimeout is how long all of a stream may take: one that never ends would
+// keep the process from stopping.
+const streamTimeout = 10 * time.Minute
+
 // streamable tells whether an answer may be passed on before it is whole: only
 // where nothing of it is ever hidden or checked. A JSON document must parse, and
 // it and listings lose keys; what is sensitive passes whole or not at all.
@@ -38,41 +42,43 @@ func (x *exchange) stream(reply *response.Answer, length int64) (io.Writer, *dec
 	switch {
 	case reply.Status/100 != 2: // an error page is replaced, and this one is no page
 		return nil, decision.Refuse(decision.ResponseTooLarge, "error_over_limit")
-	case length >= 0:
-		reply.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	case reply.Status == http.StatusNoContent || reply.Status == http.StatusResetContent:
+		return nil, decision.Refuse(decision.ResponseUnreadable, "body_not_allowed")
 	case x.r.ProtoMajor == 1 && x.r.ProtoMinor == 0:
-		// Its end would be that of the connection, and so would a cut.
-		return nil, decision.Refuse(decision.ResponseTooLarge, "stream_without_length")
+		return nil, decision.Refuse(decision.ResponseTooLarge, "stream_to_http10") // it could not tell a cut
+	case x.request.Head && length >= 0:
+		reply.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	default:
+		// In chunks, also where the length is known: urllib3 before version 2,
+		// which Neutron's agent uses, takes a body that is too short for whole.
 		delete(reply.Header, "Content-Length")
 	}
-	x.timer.Stop() // from here on only a pause is too long
+	x.timer.Reset(streamTimeout)
 	x.outcome, x.status = outcomeStreamed, reply.Status
 	x.setVariables() // before the header, which may show them
 	header := x.w.Header()
 	for name, values := range reply.Header {
 		header[name] = values
 	}
-	client := clientStream{x.w, http.NewResponseController(x.w)}
-	_ = client.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
+	x.limitWriting()
 	x.w.WriteHeader(reply.Status)
-	return client, nil // net/http sends no body to a HEAD
+	if x.request.Head {
+		_ = http.NewResponseController(x.w).Flush() // a client that left is noticed by its request's context
+		return io.Discard, nil
+	}
+	return clientStream{x}, nil
 }
 
-// endStream ends an answer that was passed on whole.
-func (x *exchange) endStream() {
-	x.outcome = outcomeStreamed
-	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{}) // the connection may serve others
-}
-
-// clientStream gives the client the time of one answer for every part.
-type clientStream struct {
-	io.Writer
-	control *http.ResponseController
-}
+// clientStream sends every part at once, and gives the client the time of one
+// answer for it.
+type clientStream struct{ *exchange }
 
 // Write sends a part.
 func (s clientStream) Write(p []byte) (int, error) {
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
-	return s.Writer.Write(p)
+	s.limitWriting()
+	n, err := s.w.Write(p)
+	if err == nil {
+		err = http.NewResponseController(s.w).Flush()
+	}
+	return n, err
 }

@@ -28,7 +28,8 @@ const (
 type Document struct {
 	// Password is the chunks in numeric order.
 	Password []byte
-	// Body is the document with one member or line `password` in their place.
+	// Body is the document with one member or line `password` in their place,
+	// or empty where all chunks are.
 	Body []byte
 	// Dropped counts the keys that began like a chunk's and were none.
 	Dropped int
@@ -40,7 +41,9 @@ type Document struct {
 // document, which is nil without a refusal; such a one passes as it is or not
 // at all, see CheckRead.
 //
-// Of the keys only password_0 to password_3 count; the others are dropped.
+// Of the keys only password_0 to password_3 count; the others are dropped. One
+// of the four must be there. Chunks that are all empty are an empty body, which
+// is what says that no password is set.
 // Nothing is made up for what is missing and nothing is cut:
 //
 //	response_unreadable   password_chunk_gap, password_chunk_twice,
@@ -76,6 +79,16 @@ func (c *chunks) add(name string, value []byte) *decision.Refusal {
 	}
 	c.values[number], c.found[number] = value, true
 	return nil
+}
+
+// any tells whether there is a chunk at all.
+func (c *chunks) any() bool { return slices.Contains(c.found[:], true) }
+
+func (c *chunks) document(joined, body []byte) *Document {
+	if len(joined) == 0 {
+		body = nil
+	}
+	return &Document{Password: joined, Body: body, Dropped: c.dropped}
 }
 
 // join gives the password, or the refusal for one with a hole in it.
@@ -133,11 +146,14 @@ func readJSONDocument(text []byte) (*Document, *decision.Refusal) {
 	if refusal != nil {
 		return nil, refusal
 	}
+	if !found.any() {
+		return nil, nil
+	}
 	quoted, err := jsontext.AppendQuote([]byte(`{"password":`), joined)
 	if err != nil {
 		return broken(members, err)
 	}
-	return &Document{Password: joined, Body: append(quoted, '}'), Dropped: found.dropped}, nil
+	return found.document(joined, append(quoted, '}')), nil
 }
 
 // broken says what a document is that cannot be read: none, as long as it has
@@ -156,7 +172,10 @@ func readLineDocument(text []byte) (*Document, *decision.Refusal) {
 	var found chunks
 	separator, end := "", ""
 	for line := range bytes.Lines(text) {
-		content := bytes.TrimRight(line, "\r\n")
+		content, ended := bytes.CutSuffix(line, []byte("\n"))
+		if ended {
+			content = bytes.TrimSuffix(content, []byte("\r"))
+		}
 		at := bytes.IndexAny(content, "=:")
 		if at < 0 || !bytes.HasPrefix(content, []byte(chunkPrefix)) {
 			return nil, nil
@@ -173,18 +192,14 @@ func readLineDocument(text []byte) (*Document, *decision.Refusal) {
 			return nil, refusal
 		}
 	}
-	if separator == "" {
-		return nil, nil // an empty answer
+	if !found.any() {
+		return nil, nil
 	}
 	joined, refusal := found.join()
 	if refusal != nil {
 		return nil, refusal
 	}
-	return &Document{
-		Password: joined,
-		Body:     slices.Concat([]byte("password"+separator), joined, []byte(end)),
-		Dropped:  found.dropped,
-	}, nil
+	return found.document(joined, slices.Concat([]byte("password"+separator), joined, []byte(end))), nil
 }
 
 func unreadable(code string) *decision.Refusal {

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -18,7 +20,7 @@ func TestReadDocument(t *testing.T) {
 	for name, test := range map[string]struct {
 		body     string
 		password string
-		document string // empty: none
+		document string // empty: none; "-": one with an empty body
 		dropped  int
 		refusal  string
 	}{
@@ -26,10 +28,14 @@ func TestReadDocument(t *testing.T) {
 		"numeric order":       {body: ` {"password_2": "c", "password_0": "a", "password_1": "b"}` + "\n", password: "abc", document: `{"password":"abc"}`},
 		"four":                {body: `{"password_0":"a","password_1":"b","password_2":"c","password_3":"d"}`, password: "abcd", document: `{"password":"abcd"}`},
 		"empty tail":          {body: `{"password_0":"a","password_1":"","password_2":"","password_3":""}`, password: "a", document: `{"password":"a"}`},
-		"all empty":           {body: `{"password_0":"","password_1":"","password_2":"","password_3":""}`, document: `{"password":""}`},
+		"all empty":           {body: `{"password_0":"","password_1":"","password_2":"","password_3":""}`, document: "-"},
 		"escapes":             {body: `{"pass\u0077ord_0":"\u0061\"","password_1":"\n"}`, password: "a\"\n", document: `{"password":"a\"\n"}`},
 		"strays":              {body: `{"password_":"x","password_0":"a","password_10":"y","password_evil":{"z":1},"password_4":null}`, password: "a", document: `{"password":"a"}`, dropped: 4},
-		"strays alone":        {body: `{"password_evil":"x"}`, document: `{"password":""}`, dropped: 1},
+		"strays alone":        {body: `{"password_evil":"x"}`},
+		"stray lines alone":   {body: "password_9=whatever\n"},
+		"an empty line":       {body: "password_0=\n", document: "-"},
+		"an empty chunk":      {body: `{"password_0":"","password_9":"x"}`, document: "-", dropped: 1},
+		"many line ends":      {body: "password_0=x\r\r\n", password: "x\r", document: "password=x\r\r\n"},
 		"longest chunk":       {body: `{"password_0":"` + full + `","password_1":"y"}`, password: full + "y", document: `{"password":"` + full + `y"}`},
 		"longest, accents":    {body: `{"password_0":"` + accents + `"}`, password: accents, document: `{"password":"` + accents + `"}`},
 		"gap":                 {body: `{"password_0":"a","password_2":"c"}`, refusal: "response_unreadable/password_chunk_gap"},
@@ -81,7 +87,7 @@ func TestReadDocument(t *testing.T) {
 				}
 				return
 			}
-			if string(got.Password) != test.password || string(got.Body) != test.document || got.Dropped != test.dropped {
+			if string(got.Password) != test.password || string(got.Body) != strings.TrimPrefix(test.document, "-") || got.Dropped != test.dropped {
 				t.Errorf("got %q %q %d", got.Password, got.Body, got.Dropped)
 			}
 		})
@@ -105,9 +111,15 @@ func FuzzReadDocument(f *testing.F) {
 		if got == nil {
 			return
 		}
+		if len(got.Password) == 0 || len(got.Body) == 0 {
+			if len(got.Password)+len(got.Body) > 0 {
+				t.Fatalf("%q of %q", got.Body, got.Password)
+			}
+			return
+		}
 		if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' {
-			value := bytes.TrimRight(got.Body, "\r\n")[len("password="):]
-			if !bytes.HasSuffix(value, bytes.TrimRight(got.Password, "\r\n")) || bytes.Contains(got.Body, []byte(chunkPrefix)) && !bytes.Contains(got.Password, []byte(chunkPrefix)) {
+			form := regexp.MustCompile(`(?s)\Apassword(=|:|: )` + regexp.QuoteMeta(string(got.Password)) + `(\n|\r\n|)\z`)
+			if utf8.Valid(got.Body) && !form.Match(got.Body) {
 				t.Fatalf("%q of %q", got.Body, got.Password)
 			}
 			return

@@ -114,9 +114,6 @@ func (l *FileLatch) Start() error {
 	return err
 }
 
-// Stop has nothing to give back: no file is open between calls.
-func (l *FileLatch) Stop() error { return nil }
-
 // Load reads the newest record.
 func (l *FileLatch) Load(ctx context.Context, key Key) (Record, Version, error) {
 	got, err := onDisk(ctx, l, func(store *fileStore) (loaded, error) {
@@ -144,7 +141,7 @@ func (l *FileLatch) Swap(ctx context.Context, key Key, old Version, next Record)
 
 // Reset puts an empty record after whatever is there.
 func (l *FileLatch) Reset(ctx context.Context, key Key) error {
-	_, err := onDisk(ctx, l, func(store *fileStore) (struct{}, error) { return struct{}{}, store.reset(key) })
+	_, err := onDisk(ctx, l, func(store *fileStore) (struct{}, error) { return struct{}{}, store.reset(ctx, key) })
 	return err
 }
 

@@ -94,11 +94,6 @@ func TestFileProvision(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for range 2 {
-				if err := latch.Stop(); err != nil {
-					t.Fatal(err)
-				}
-			}
 			if info, err := os.Stat(latch.root); err != nil || info.Mode().Perm() != 0o700 {
 				t.Errorf("Start made %v, %v", info, err)
 			}
@@ -153,7 +148,7 @@ func TestFileCannotBeUsed(t *testing.T) {
 			wantRefusal(t, refusal, decision.LatchUnavailable, test.code)
 			wantRefusal(t, keeper.CheckRead(context.Background(), instance, []byte("first")), decision.LatchUnavailable, test.code)
 			wantRefusal(t, keeper.CheckRead(context.Background(), instance, rsaResult(2048)), decision.LatchUnavailable, test.code)
-			err := keeper.Reset(context.Background(), instance)
+			_, err := keeper.Reset(context.Background(), instance)
 			if (err == nil) != test.reset {
 				t.Errorf("a reset says %v", err)
 			}

@@ -4,6 +4,7 @@ package password
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -204,11 +205,14 @@ func (s *fileStore) replace(name string, old Version, data []byte) (Version, err
 
 // reset puts an empty record after the newest, whatever that is, if there is
 // one.
-func (s *fileStore) reset(key Key) error {
+func (s *fileStore) reset(ctx context.Context, key Key) error {
 	for range maxAttempts {
 		newest, err := s.newestOfAny(key.name)
 		if err != nil || newest.generation == 0 {
 			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err // nobody waits: what it found may be another's by now
 		}
 		data, err := EncodeRecord(key, Record{}.lasting(time.Now(), 0))
 		if err != nil {

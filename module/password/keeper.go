@@ -165,16 +165,22 @@ func (k *Keeper) Reserve(ctx context.Context, instanceID string, body []byte) (*
 	return nil, decision.Refuse(decision.PasswordWritePending, "latch_contended")
 }
 
-// Reset forgets an instance's password: its state and all fingerprints. The
-// next write is forwarded, and what the server holds is unverified.
-func (k *Keeper) Reset(ctx context.Context, instanceID string) error {
+// Reset forgets an instance's password: its state and all fingerprints, and
+// tells whether anything was known. The next write is forwarded, and what the
+// server holds is unverified.
+func (k *Keeper) Reset(ctx context.Context, instanceID string) (known bool, _ error) {
 	key, err := NewKey(instanceID)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, latchTimeout)
 	defer cancel()
-	return k.latch.Reset(ctx, key)
+	record, _, err := k.latch.Load(ctx, key)
+	known = errors.Is(err, ErrCorrupt) || record.held(k.now()) || len(record.prints()) > 0
+	if err := k.latch.Reset(ctx, key); err != nil {
+		return false, err
+	}
+	return known, nil
 }
 
 // unavailable is the refusal for a latch that gave no usable answer.

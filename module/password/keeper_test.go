@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/metaguard/metaguard/module/decision"
 )
 
@@ -118,7 +120,7 @@ func TestSettleLost(t *testing.T) {
 			return refusal
 		},
 		"to a reset": func(k *Keeper, _ *clock) *decision.Refusal {
-			if err := k.Reset(context.Background(), instance); err != nil {
+			if _, err := k.Reset(context.Background(), instance); err != nil {
 				return decision.RefuseWith(decision.LatchUnavailable, "reset", err)
 			}
 			return nil
@@ -275,7 +277,7 @@ func TestLatchErrors(t *testing.T) {
 			half := newKeeper(t, &halfLatch{brokenLatch: brokenLatch{test.err}}, newClock())
 			_, refusal = half.Reserve(context.Background(), instance, []byte("x"))
 			wantRefusal(t, refusal, decision.LatchUnavailable, test.code)
-			if err := broken.Reset(context.Background(), instance); !errors.Is(err, test.err) {
+			if _, err := broken.Reset(context.Background(), instance); !errors.Is(err, test.err) {
 				t.Errorf("Reset says %v", err)
 			}
 		})
@@ -288,4 +290,13 @@ func TestLatchErrors(t *testing.T) {
 			t.Errorf("%d attempts", latch.loads)
 		}
 	})
+}
+
+// A latch is no app: Caddy would start it, and stop it while requests still run.
+func TestLatchesAreNoApps(t *testing.T) {
+	for _, latch := range []any{new(FileLatch), new(RedisLatch)} {
+		if _, isApp := latch.(caddy.App); isApp {
+			t.Errorf("%T has the methods of a Caddy app", latch)
+		}
+	}
 }

@@ -47,11 +47,11 @@ type loaded struct {
 	version Version
 }
 
-// Starter is for a latch that has something to check or to open before the
-// first request, and something to give back. Both can be called more than
-// once. Loading and swapping also works before Start, since Caddy starts apps
-// in no order, and after Stop, for requests that still run.
+// Starter is for a latch that has something to check before the first request.
+// It can be called more than once. Loading and swapping also works before it,
+// since Caddy starts apps in no order. What a latch holds it gives back in
+// Caddy's Cleanup, after which both must still work, for requests that still
+// run. It has no Stop: Caddy would take the latch for an app of its own.
 type Starter interface {
 	Start() error
-	Stop() error
 }

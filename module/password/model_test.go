@@ -182,7 +182,7 @@ func TestModel(t *testing.T) {
 			},
 			"reset": func(t *rapid.T) {
 				name := rapid.SampledFrom(instances).Draw(t, "instance")
-				if err := replica().Reset(context.Background(), name); err != nil {
+				if _, err := replica().Reset(context.Background(), name); err != nil {
 					t.Fatal(err)
 				}
 				models[name] = new(model)

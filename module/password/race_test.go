@@ -12,18 +12,18 @@ import (
 	"github.com/metaguard/metaguard/module/decision"
 )
 
-// TestRacingWriters: of eight writers to each of 200 instances, spread over
-// four replicas, exactly one wins, first and again whenever the record's time
-// is up.
-func TestRacingWriters(t *testing.T) {
-	const instances, writers, replicas = 200, 8, 4
-	clock, root := newClock(), t.TempDir()
-	keepers := make([]*Keeper, replicas)
-	for i := range keepers {
-		keepers[i] = newKeeper(t, newFileLatch(t, root), clock)
+// raceKeepers: of eight writers to each of the instances, spread over the
+// latches, exactly one wins, first and again whenever the record's time is up.
+func raceKeepers(t *testing.T, latches []Latch, instances int) {
+	t.Helper()
+	const writers = 8
+	clock := newClock()
+	keepers := make([]*Keeper, len(latches))
+	for i, latch := range latches {
+		keepers[i] = newKeeper(t, latch, clock)
 	}
 	for round, name := range []string{"first", "at the end of the pending ones", "and again"} {
-		var wins [instances]atomic.Int32
+		wins := make([]atomic.Int32, instances)
 		var all sync.WaitGroup
 		for i := range instances {
 			start := make(chan struct{})
@@ -31,7 +31,7 @@ func TestRacingWriters(t *testing.T) {
 				all.Go(func() {
 					<-start
 					body := fmt.Appendf(nil, "password %d of round %d", w, round)
-					_, refusal := keepers[w%replicas].Reserve(context.Background(), fmt.Sprint("instance ", i), body)
+					_, refusal := keepers[w%len(keepers)].Reserve(context.Background(), fmt.Sprint("instance ", i), body)
 					switch {
 					case refusal == nil:
 						wins[i].Add(1)
@@ -50,6 +50,15 @@ func TestRacingWriters(t *testing.T) {
 		}
 		clock.Advance(testPending)
 	}
+}
+
+func TestRacingWriters(t *testing.T) {
+	root := t.TempDir()
+	latches := make([]Latch, 4)
+	for i := range latches {
+		latches[i] = newFileLatch(t, root)
+	}
+	raceKeepers(t, latches, 200)
 }
 
 // TestRacingSettles: of many calls to settle one reservation one counts.

@@ -107,19 +107,19 @@ func TestReadWhileTheWriteIsUnderWay(t *testing.T) {
 func TestResetForgets(t *testing.T) {
 	clock := newClock()
 	keeper := newKeeper(t, newFileLatch(t, t.TempDir()), clock)
-	if err := keeper.Reset(context.Background(), instance); err != nil {
+	if _, err := keeper.Reset(context.Background(), instance); err != nil {
 		t.Fatal(err)
 	}
 	reservation, refusal := keeper.Reserve(context.Background(), instance, []byte("A"))
 	wantRefusal(t, refusal, "", "")
 	wantRefusal(t, reservation.Settle(Accepted), "", "")
-	if err := keeper.Reset(context.Background(), instance); err != nil {
+	if _, err := keeper.Reset(context.Background(), instance); err != nil {
 		t.Fatal(err)
 	}
 	wantRefusal(t, keeper.CheckRead(context.Background(), instance, []byte("A")), decision.PasswordUnverified, "no_fingerprint")
 	_, refusal = keeper.Reserve(context.Background(), instance, []byte("B"))
 	wantRefusal(t, refusal, "", "")
-	if err := keeper.Reset(context.Background(), ""); err == nil {
+	if _, err := keeper.Reset(context.Background(), ""); err == nil {
 		t.Error("a reset of nothing says nothing")
 	}
 }

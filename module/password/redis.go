@@ -115,9 +115,6 @@ func (l *RedisLatch) Start() error {
 	return nil
 }
 
-// Stop has nothing to give back: requests may still run, see Cleanup.
-func (l *RedisLatch) Stop() error { return nil }
-
 // Cleanup gives up the client. It is closed after its last user.
 func (l *RedisLatch) Cleanup() error {
 	if !l.held.CompareAndSwap(true, false) {
@@ -192,11 +189,7 @@ func (l *RedisLatch) Reset(ctx context.Context, key Key) error {
 		return err
 	}
 	_, err = askRedis(ctx, l, func(ctx context.Context, client redis.UniversalClient) (struct{}, error) {
-		err := client.SetArgs(ctx, redisPrefix+key.name, data, redis.SetArgs{Mode: "XX"}).Err()
-		if err == redis.Nil { //nolint:errorlint // a Sentinel's nil comes wrapped, and is none
-			err = nil // there was nothing to forget
-		}
-		return struct{}{}, err
+		return struct{}{}, resetRedis(ctx, client, redisPrefix+key.name, string(data))
 	})
 	if err != nil {
 		return fmt.Errorf("latch redis, key %s%s: %w", redisPrefix, key.name, err)
@@ -221,6 +214,32 @@ func loadRedis(ctx context.Context, client redis.UniversalClient, key string) (d
 		return "", false, errRedisAnswer
 	}
 	return data, true, nil
+}
+
+// resetRedis replaces what is under a key, if anything is. Only what was read is
+// replaced: a reset that arrives late must not free what came after it.
+func resetRedis(ctx context.Context, client redis.UniversalClient, key, data string) error {
+	for range maxAttempts {
+		stored, found, err := loadRedis(ctx, client, key)
+		if ctx.Err() != nil {
+			return ctx.Err() // nobody waits: what was found may be another's by now
+		}
+		foreign := errors.Is(explainRedis(err), ErrCorrupt) // too large, or no string
+		switch {
+		case foreign || err == nil && found && stored == "":
+			err := client.SetArgs(ctx, key, data, redis.SetArgs{Mode: "XX"}).Err()
+			if err == redis.Nil { //nolint:errorlint // a Sentinel's nil comes wrapped, and is none
+				err = nil // it is gone
+			}
+			return err
+		case err != nil || !found:
+			return err
+		}
+		if err := swapRedis(ctx, client, key, stored, data); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
 }
 
 // swapRedis replaces the bytes under a key; more are arguments of the script.

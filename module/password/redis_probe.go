@@ -36,10 +36,18 @@ func (l *RedisLatch) probe(ctx context.Context) error {
 		}
 		return redisInfo(ctx, client), nil
 	})
+	if wrong := new(redisMistake); errors.As(err, &wrong) && l.isCluster() && (wrong.code == "MOVED" || wrong.code == "ASK") {
+		return &redisTrouble{wrong.code, "the Redis cluster is moving the key"} // its client knows where to
+	}
 	if err != nil {
 		return err
 	}
 	return l.judge(info)
+}
+
+func (l *RedisLatch) isCluster() bool {
+	options, err := parseRedisURL(string(l.url.Reveal()))
+	return err == nil && options.IsClusterMode
 }
 
 // redisInfo gives the INFO of every node that holds keys, as far as the user

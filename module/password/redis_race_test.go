@@ -20,50 +20,13 @@ import (
 )
 
 // redisReplicas are latches of one Redis, each with a client of its own.
-func redisReplicas(tb testing.TB, n int, url func(i int) string) []*RedisLatch {
+func redisReplicas(tb testing.TB, n int, url func(i int) string) []Latch {
 	tb.Helper()
-	latches := make([]*RedisLatch, n)
+	latches := make([]Latch, n)
 	for i := range latches {
 		latches[i] = newRedisLatch(tb, url(i))
 	}
 	return latches
-}
-
-// raceKeepers: of eight writers to each of the instances, spread over the
-// latches, exactly one wins, first and again whenever the record's time is up.
-func raceKeepers(t *testing.T, latches []*RedisLatch, instances int) {
-	t.Helper()
-	const writers = 8
-	clock := newClock()
-	for round, name := range []string{"first", "at the end of the pending ones", "and again"} {
-		wins := make([]atomic.Int32, instances)
-		var all sync.WaitGroup
-		for i := range instances {
-			start := make(chan struct{})
-			for w := range writers {
-				keeper := newKeeper(t, latches[w%len(latches)], clock)
-				all.Go(func() {
-					<-start
-					body := fmt.Appendf(nil, "password %d of round %d", w, round)
-					_, refusal := keeper.Reserve(context.Background(), fmt.Sprint("instance ", i), body)
-					switch {
-					case refusal == nil:
-						wins[i].Add(1)
-					case refusal.Reason != decision.PasswordWritePending:
-						t.Errorf("%s: instance %d: %v", name, i, refusal)
-					}
-				})
-			}
-			close(start)
-		}
-		all.Wait()
-		for i := range wins {
-			if n := wins[i].Load(); n != 1 {
-				t.Errorf("%s: instance %d was won %d times", name, i, n)
-			}
-		}
-		clock.Advance(testPending)
-	}
 }
 
 func TestRedisRacingWriters(t *testing.T) {
@@ -217,7 +180,7 @@ func latchContract(t *testing.T, latches []Latch, keys func(name string) Key) {
 func TestRedisContract(t *testing.T) {
 	server := harness.StartRedis(t, "--appendonly", "no") // this is about states, not disks
 	latches := redisReplicas(t, 2, func(i int) string { return redisURL(server, fmt.Sprint("client_name=r", i)) })
-	latchContract(t, []Latch{latches[0], latches[1]}, func(name string) Key { return mustKey(t, name) })
+	latchContract(t, latches, func(name string) Key { return mustKey(t, name) })
 }
 
 // BenchmarkRedisReserveSettle is one password write with Redis on this machine:

@@ -38,9 +38,6 @@ func startRedisLatch(t *testing.T, url string) (latch *RedisLatch, failed, logge
 			failed = err.Error()
 		}
 	}
-	if err := latch.Stop(); err != nil {
-		t.Error(err)
-	}
 	text := logText(logs)
 	if strings.Contains(text+failed, plantedPassword) {
 		t.Errorf("the password is shown: %s\n%s", failed, text)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/tests/harness"
@@ -215,7 +216,7 @@ func TestRedisRecords(t *testing.T) {
 					t.Errorf("a swap got %v", err)
 				}
 			}
-			if err := keeper.Reset(ctx, instance); err != nil {
+			if _, err := keeper.Reset(ctx, instance); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := latch.Swap(ctx, key, version, sampleRecords(t)["pending"]); !errors.Is(err, ErrConflict) {
@@ -255,7 +256,7 @@ func TestRedisStores(t *testing.T) {
 	ctx := context.Background()
 	latch, clock := newRedisLatch(t, redisURL(server)), newClock()
 	keeper := newKeeper(t, latch, clock)
-	if err := keeper.Reset(ctx, "nobody"); err != nil {
+	if _, err := keeper.Reset(ctx, "nobody"); err != nil {
 		t.Fatal(err)
 	}
 	if _, version := loadState(t, latch, mustKey(t, "nobody")); version != "" {
@@ -419,4 +420,50 @@ func TestRedisStops(t *testing.T) {
 		return keeper.CheckRead(context.Background(), instance, []byte("first")) == nil
 	})
 	write(t, keeper, clock, "second", Accepted)
+}
+
+// arrivesLate lets a swap reach Redis only after something else has happened
+// there, and after its caller has given up.
+type arrivesLate struct {
+	redis.Hook
+	meanwhile func()
+}
+
+func (h arrivesLate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, command redis.Cmder) error {
+		if len(command.Args()) > 1 && command.Args()[1] == swapScript.Hash() {
+			h.meanwhile()
+		}
+		return next(context.WithoutCancel(ctx), command)
+	}
+}
+
+func (arrivesLate) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (arrivesLate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestRedisLateReset: a reset that was given up on frees nothing that came
+// after it.
+func TestRedisLateReset(t *testing.T) {
+	server := harness.StartRedis(t)
+	other, client := redisClient(t, server), redisClient(t, server)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	key := redisPrefix + "late"
+	set := func(value string) {
+		if err := other.Set(context.Background(), key, value, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("old")
+	if err := swapRedis(ctx, client, key, "old", "older"); err != nil { // so that Redis knows the script
+		t.Fatal(err)
+	}
+	client.AddHook(arrivesLate{meanwhile: func() { cancel(); set("newer") }})
+	_ = resetRedis(ctx, client, key, "reset")
+	if got := other.Get(context.Background(), key).Val(); got != "newer" {
+		t.Errorf("the newer record became %q", got)
+	}
 }

@@ -133,7 +133,7 @@ func events() []event {
 		event{"the window is about to end", func(w *world) bool { return w.advanceTo(w.model.end.Add(-1)) }},
 		event{"the window ends", func(w *world) bool { return w.advanceTo(w.model.end) }},
 		event{"reset", func(w *world) bool {
-			if err := w.keepers[0].Reset(context.Background(), instance); err != nil {
+			if _, err := w.keepers[0].Reset(context.Background(), instance); err != nil {
 				w.t.Fatal(err)
 			}
 			w.model, w.writing, w.shut = model{}, time.Time{}, time.Time{}

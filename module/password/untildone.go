@@ -9,9 +9,10 @@ import (
 
 // untilDone makes a call in a goroutine of its own and gives up on it when ctx
 // ends: a system call that hangs ends for nothing, and go-redis not when it is
-// cancelled. A call that was given up on may still change a record later, which
-// then holds until its time is up. What it gives goes through the channel, for
-// it may come after this has returned.
+// cancelled. A call that was given up on may still be made later, but changes
+// nothing but the state that it knew: a record that it swaps in holds until its
+// time is up. What it gives goes through the channel, for it may come after this
+// has returned.
 func untilDone[T any](ctx context.Context, whom string, call func() (T, error)) (T, error) {
 	type answer struct {
 		value T

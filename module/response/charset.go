@@ -15,14 +15,25 @@ import (
 // answers that are redacted.
 //
 //	response_unreadable   charset: neither utf-8 nor us-ascii, or a Content-Type that cannot be parsed
+//
+// Parameters that others read otherwise than we do do not pass: all but the
+// charset are dropped.
 func CheckCharset(a *Answer) *decision.Refusal {
-	_, parameters, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	if err != nil { // one parameter twice is an error, too
+	value := a.Header.Get("Content-Type")
+	kind, parameters, err := mime.ParseMediaType(value)
+	if err != nil || strings.Contains(value, "*") { // an RFC 2231 charset; one parameter twice is an error, too
 		return decision.Refuse(decision.ResponseUnreadable, "charset")
 	}
-	switch strings.ToLower(parameters["charset"]) {
-	case "", "utf-8", "utf8", "us-ascii", "ascii":
-		return nil
+	charset := strings.ToLower(parameters["charset"])
+	switch charset {
+	case "":
+	case "utf-8", "utf8", "us-ascii", "ascii":
+		kind += "; charset=" + charset
+	default:
+		return decision.Refuse(decision.ResponseUnreadable, "charset")
 	}
-	return decision.Refuse(decision.ResponseUnreadable, "charset")
+	if !strings.EqualFold(value, kind) {
+		a.Header["Content-Type"] = []string{kind}
+	}
+	return nil
 }

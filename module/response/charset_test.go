@@ -4,6 +4,7 @@ package response
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -15,6 +16,8 @@ func TestCheckCharset(t *testing.T) {
 		`text/plain; charset="utf-8"`:               true,
 		"TEXT/PLAIN;CHARSET=us-ascii":               true,
 		"text/plain; format=flowed":                 true,
+		`text/plain; x="; charset=utf-7"`:           true, // what others take for a charset is dropped
+		"text/plain; charset*=iso-8859-1''utf-7":    false,
 		"text/plain; charset=utf-7":                 false,
 		"text/plain; charset=utf-16":                false,
 		"text/plain; charset=iso-8859-1":            false,
@@ -30,6 +33,9 @@ func TestCheckCharset(t *testing.T) {
 		a := &Answer{Status: 200, Header: http.Header{"Content-Type": {contentType}}}
 		if got := code(CheckCharset(a)); (got == "") != passes || (!passes && got != "response_unreadable/charset") {
 			t.Errorf("%s: %q", contentType, got)
+		}
+		if got := a.Header.Get("Content-Type"); passes && strings.Contains(got, "utf-7") {
+			t.Errorf("%s passes as %s", contentType, got)
 		}
 	}
 }

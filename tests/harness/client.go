@@ -118,7 +118,10 @@ func (c *Client) Answer(method string) Answer {
 	if response.Close { // ReadResponse took it out of the header
 		response.Header.Set("Connection", "close")
 	}
-	return Answer{Status: response.StatusCode, Header: response.Header, Body: string(body), Err: err}
+	return Answer{
+		Status: response.StatusCode, Header: response.Header, Body: string(body),
+		Chunked: len(response.TransferEncoding) > 0, Err: err,
+	}
 }
 
 // Rest gives what still comes until the server closes the connection, and

@@ -16,6 +16,8 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   string
+	// Chunked tells that the body came in chunks.
+	Chunked bool
 	// Err is why no whole answer came, if none did.
 	Err error
 }
