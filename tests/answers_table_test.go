@@ -228,8 +228,14 @@ func (c answerCase) logged() string {
 func (s *answerSite) decisionsOf(t *testing.T, ids []string) map[string]map[string]any {
 	t.Helper()
 	lines := make(map[string]map[string]any)
+	read := 0 // of the log, which is long
 	s.Eventually("every decision is in the log", func() bool {
-		for line := range strings.Lines(s.Log()) {
+		log := s.Log()
+		for line := range strings.Lines(log[read:]) {
+			if !strings.HasSuffix(line, "\n") {
+				break // the rest of it is still to come
+			}
+			read += len(line)
 			var entry map[string]any
 			if strings.Contains(line, `"decision_id"`) && json.Unmarshal([]byte(line), &entry) == nil && entry["msg"] == "decision" {
 				lines[fmt.Sprint(entry["decision_id"])] = entry

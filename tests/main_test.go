@@ -115,7 +115,7 @@ func (s *site) decisions(t *testing.T, n int) []map[string]any {
 		lines = nil
 		for line := range strings.Lines(s.Log()) {
 			var entry map[string]any
-			if json.Unmarshal([]byte(line), &entry) == nil && entry["msg"] == "decision" {
+			if strings.Contains(line, `"decision_id"`) && json.Unmarshal([]byte(line), &entry) == nil && entry["msg"] == "decision" {
 				lines = append(lines, entry)
 			}
 		}

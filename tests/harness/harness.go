@@ -225,15 +225,15 @@ func (p *Process) end(signal syscall.Signal) {
 func (p *Process) Log() string { return p.log.String() }
 
 // Eventually polls until the condition holds, and fails the test if it does
-// not within half a minute.
+// not within a minute.
 func (p *Process) Eventually(what string, condition func() bool) {
 	p.tb.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if condition() {
 			return
 		}
 	}
-	p.tb.Fatalf("not within 30 s: %s\n%s", what, lastLines(p.Log(), 20))
+	p.tb.Fatalf("not within a minute: %s\n%s", what, lastLines(p.Log(), 20))
 }
 
 // lastLines keeps the end of a long log.
