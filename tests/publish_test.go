@@ -303,7 +303,7 @@ func TestMetrics(t *testing.T) {
 	if err := m.admin.Load(m.adapted(t)); err != nil {
 		t.Fatal(err)
 	}
-	m.get(t, "/openstack/latest/user_data")
+	m.ask(t, "/openstack/latest/user_data") // also where the old listener resets the first connection
 	allowed := `{dialect="openstack",outcome="forwarded",reason="policy_allow",resource="userdata",verdict="allow"}`
 	m.Eventually("the counter goes on where it was", func() bool { return m.admin.Metrics(t, name)[allowed] == 2 })
 	after := m.admin.Metrics(t, name)
@@ -320,7 +320,7 @@ func TestMetrics(t *testing.T) {
 
 	closed := map[string][]string{
 		"verdict": {"allow", "deny", "would_deny"},
-		"outcome": {"forwarded", "empty", "refused", "failed", "aborted", "panic"},
+		"outcome": {"forwarded", "streamed", "empty", "refused", "failed", "aborted", "panic"},
 		"resource": {
 			"listing", "metadata", "password", "userdata", "vendordata", "network", "credentials", "token", "health", "unknown",
 		},
