@@ -6,10 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -118,11 +116,14 @@ func FuzzReadDocument(f *testing.F) {
 			return
 		}
 		if body = bytes.TrimLeft(body, " \t\r\n"); body[0] != '{' {
-			form := regexp.MustCompile(`(?s)\Apassword(=|:|: )` + regexp.QuoteMeta(string(got.Password)) + `(\n|\r\n|)\z`)
-			if utf8.Valid(got.Body) && !form.Match(got.Body) {
-				t.Fatalf("%q of %q", got.Body, got.Password)
+			for _, separator := range []string{"=", ":", ": "} {
+				for _, end := range []string{"", "\n", "\r\n"} {
+					if string(got.Body) == "password"+separator+string(got.Password)+end {
+						return
+					}
+				}
 			}
-			return
+			t.Fatalf("%q of %q", got.Body, got.Password)
 		}
 		var shown, stored map[string]any
 		if err := json.Unmarshal(got.Body, &shown); err != nil {
