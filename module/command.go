@@ -11,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/metaguard/metaguard/module/policytool"
 )
 
 func init() {
@@ -30,6 +32,15 @@ password itself.`,
 			}
 			command.AddCommand(passwordResetCommand())
 		},
+	})
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "policy",
+		Usage: "<check|test|fmt|eval|explain|replay|draft|bench>",
+		Short: "Writes, tests, explains and rolls out policies",
+		Long: `
+Works on policies: files and directories with Rego and data that are added to
+the built-in policy, as the setting policy of the Caddyfile takes them.`,
+		CobraFunc: policytool.Setup,
 	})
 }
 

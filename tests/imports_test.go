@@ -18,19 +18,22 @@ const path = "github.com/metaguard/metaguard/"
 // decision. The packages of the middle floor do not import one another; where
 // two must talk, module hands one to the other.
 var mayImport = map[string][]string{
-	"cmd/metaguard":    {"module", "module/legacy"},
-	"module":           {"module/policy", "module/identity", "module/dialect", "module/session", "module/password", "module/response", "module/canonical", "module/legacy", "module/decision"},
-	"module/policy":    {"policies", "module/decision"},
-	"module/identity":  {"module/decision"},
-	"module/dialect":   {"module/decision"},
-	"module/session":   {"module/decision"},
-	"module/password":  {"module/decision"},
-	"module/response":  {"module/decision"},
-	"module/canonical": {"module/decision"},
-	"module/legacy":    {"module/decision"},
-	"module/decision":  {},
-	"policies":         {},
-	"tests/harness":    {},
+	"cmd/metaguard": {"module", "module/legacy"},
+	"module":        {"module/policy", "module/policytool", "module/identity", "module/dialect", "module/session", "module/password", "module/response", "module/canonical", "module/legacy", "module/decision"},
+	"module/policy": {"policies", "module/decision"},
+	// The commands read what was recorded with the dialect's tables; they know
+	// no server.
+	"module/policytool": {"module/policy", "module/dialect", "module/decision", "policies"},
+	"module/identity":   {"module/decision"},
+	"module/dialect":    {"module/decision"},
+	"module/session":    {"module/decision"},
+	"module/password":   {"module/decision"},
+	"module/response":   {"module/decision"},
+	"module/canonical":  {"module/decision"},
+	"module/legacy":     {"module/decision"},
+	"module/decision":   {},
+	"policies":          {},
+	"tests/harness":     {},
 }
 
 // mayNotKnow says which packages must do without a large dependency.

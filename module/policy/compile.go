@@ -30,9 +30,9 @@ type bundle struct {
 	replaced bool
 }
 
-// compile turns what was read into a snapshot that can decide, or says all
+// compile turns what was read into a policy that can decide, or says all
 // that is wrong with it. It changes nothing else.
-func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *snapshot, err error) {
+func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *Policy, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			snap, err = nil, &Error{Findings: []Finding{{
@@ -91,18 +91,30 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		bad.addOPA(err, s)
 		return nil, bad.err()
 	}
-	snap = &snapshot{
-		query:    query,
-		print:    p,
-		timeout:  s.Timeout,
-		revision: src.revision(),
-		loaded:   time.Now(),
-		files:    len(src.files),
+	snap = &Policy{
+		query:     query,
+		compiler:  compiler,
+		rules:     b.indexRules(),
+		print:     p,
+		timeout:   s.Timeout,
+		revision:  src.revision(),
+		loaded:    time.Now(),
+		files:     len(src.files),
+		asksWorld: asksWorld(compiler),
 	}
 	if !s.quiet {
 		snap.try(ctx, &bad)
 	}
 	return snap, bad.err()
+}
+
+// asksWorld tells whether any rule uses a builtin that answers otherwise each
+// time.
+func asksWorld(compiler *ast.Compiler) bool {
+	return slices.ContainsFunc(compiler.Required.Builtins, func(b *ast.Builtin) bool {
+		known, ok := ast.BuiltinMap[b.Name] // what the compiler lists is incomplete
+		return !ok || known.Nondeterministic
+	})
 }
 
 // parse parses all files. Whether the operator's own package metaguard

@@ -156,10 +156,10 @@ func TestMoreThanOneResult(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &snapshot{query: prepared, timeout: time.Second}
-		d, reason, err := s.judge(t.Context(), instance(decision.KindMetadata, decision.Read))
-		if reason != decision.PolicyMalformed || d.Allow || err == nil {
-			t.Errorf("%s: %+v %s %v", name, d, reason, err)
+		p := &Policy{query: prepared, timeout: time.Second}
+		r := p.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
+		if r.Reason != decision.PolicyMalformed || r.Decision.Allow || r.Err == nil {
+			t.Errorf("%s: %+v", name, r)
 		}
 	}
 }

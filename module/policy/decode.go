@@ -30,8 +30,9 @@ var refusalStatuses = []int{
 const emptyStatus = http.StatusOK
 
 // decode reads the decision document, strictly: names are compared letter by
-// letter, and whatever does not belong makes the whole decision malformed.
-func decode(value ast.Value, resource decision.Resource) (decision.Decision, error) {
+// letter, and whatever does not belong makes the whole decision malformed. Only a read of a
+// password may be answered as empty.
+func decode(value ast.Value, passwordRead bool) (decision.Decision, error) {
 	object, ok := value.(ast.Object)
 	if !ok {
 		return decision.Decision{}, fmt.Errorf("a decision must be an object, this is %s", ast.ValueName(value))
@@ -72,7 +73,7 @@ func decode(value ast.Value, resource decision.Resource) (decision.Decision, err
 		return decision.Decision{}, errors.New("status belongs to a refusal")
 	case !d.Allow && hasHides:
 		return decision.Decision{}, errors.New("redact belongs to an allow")
-	case hasStatus && d.Status == emptyStatus && (resource.Kind != decision.KindPassword || resource.Action != decision.Read):
+	case hasStatus && d.Status == emptyStatus && !passwordRead:
 		return decision.Decision{}, errors.New("status 200 belongs to a password read")
 	case hasStatus && d.Status != emptyStatus && !slices.Contains(refusalStatuses, d.Status):
 		return decision.Decision{}, fmt.Errorf("status %d is none of 401, 403, 404, 429", d.Status)

@@ -14,9 +14,10 @@ import (
 	"github.com/metaguard/metaguard/module/decision"
 )
 
-var (
-	passwordRead = decision.Resource{Kind: decision.KindPassword, Action: decision.Read}
-	metadataRead = decision.Resource{Kind: decision.KindMetadata, Action: decision.Read}
+// The second argument of decode.
+const (
+	passwordRead = true
+	metadataRead = false
 )
 
 func TestDecode(t *testing.T) {
@@ -71,9 +72,12 @@ func TestDecodeMalformed(t *testing.T) {
 			t.Errorf("%s: got %+v %v", text, got, err)
 		}
 	}
-	write := decision.Resource{Kind: decision.KindPassword, Action: decision.Write}
-	if _, err := decode(ast.MustParseTerm(`{"allow": false, "status": 200}`).Value, write); err == nil {
-		t.Error("a write that says 200")
+	write := instance(decision.KindPassword, decision.Write)
+	if input, err := InputValue(write); err != nil || isPasswordRead(input) {
+		t.Errorf("a write is taken for a read: %v", err)
+	}
+	if input, err := InputValue(instance(decision.KindPassword, decision.Read)); err != nil || !isPasswordRead(input) {
+		t.Errorf("a read is not taken for one: %v", err)
 	}
 	for name, value := range map[string]any{
 		"too many": map[string]any{"allow": true, "reasons": slices.Repeat([]any{"a"}, maxItems+1)},
@@ -107,11 +111,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Skip()
 		}
-		resource := metadataRead
-		if isPasswordRead {
-			resource = passwordRead
-		}
-		got, err := decode(value, resource)
+		got, err := decode(value, isPasswordRead)
 		if err != nil {
 			if !reflect.DeepEqual(got, decision.Decision{}) {
 				t.Fatalf("%v beside %v", got, err)

@@ -13,7 +13,7 @@ import (
 )
 
 // Engine is one loaded policy that follows its files. It is safe for use by
-// many goroutines. Decisions never wait for a load: they take whole snapshots.
+// many goroutines. Decisions never wait for a load: they take whole policies.
 type Engine struct {
 	settings *settings
 	key      string
@@ -21,7 +21,7 @@ type Engine struct {
 	onLoad   func(LoadEvent)
 	interval time.Duration
 
-	live atomic.Pointer[snapshot]
+	live atomic.Pointer[Policy]
 
 	// loading is held while files are read and compiled.
 	loading sync.Mutex
@@ -137,34 +137,22 @@ func (e *Engine) Stop(ctx context.Context) {
 	}
 }
 
-// Result is one verdict and why.
-type Result struct {
-	// Decision is the zero value, a denial, unless Reason is PolicyAllow or
-	// PolicyDeny.
-	Decision decision.Decision
-	Reason   decision.Reason
-	// Revision is of the policy that decided; empty if none did.
-	Revision string
-	// Err says more, for the log, where the reason is an error.
-	Err error
-	// Duration is how long the decision took.
-	Duration time.Duration
-}
-
 // Decide asks the live policy. It never fails: whatever goes wrong is a denial
 // with a reason. It works on a nil engine, which denies.
 func (e *Engine) Decide(ctx context.Context, in *decision.Input) Result {
 	start := time.Now()
-	var snap *snapshot
+	var live *Policy
 	if e != nil {
-		snap = e.live.Load()
+		live = e.live.Load()
 	}
-	if snap == nil {
-		return Result{Reason: decision.PolicyNotReady, Duration: time.Since(start)}
+	if live == nil {
+		return Result{Reason: decision.PolicyNotReady, Time: start, Duration: time.Since(start)}
 	}
-	d, reason, err := snap.judge(ctx, in)
-	return Result{Decision: d, Reason: reason, Revision: snap.revision, Err: err, Duration: time.Since(start)}
+	return live.Decide(ctx, in)
 }
+
+// Policy is what is in force; nil if nothing is yet.
+func (e *Engine) Policy() *Policy { return e.live.Load() }
 
 // Status tells how the engine is now.
 func (e *Engine) Status() Status {
@@ -175,8 +163,8 @@ func (e *Engine) Status() Status {
 	return status
 }
 
-// swap makes a snapshot live.
-func (e *Engine) swap(snap *snapshot) {
+// swap makes a policy live.
+func (e *Engine) swap(snap *Policy) {
 	e.live.Store(snap)
 	e.status.Lock()
 	defer e.status.Unlock()

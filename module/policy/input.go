@@ -53,9 +53,9 @@ var words = func() map[string]*ast.Term {
 	return terms
 }()
 
-// inputValue builds the input document, without a detour over JSON. It has
+// InputValue builds the input document, without a detour over JSON. It has
 // every member at all times, so that a policy never meets an undefined one.
-func inputValue(in *decision.Input) (ast.Value, error) {
+func InputValue(in *decision.Input) (ast.Value, error) {
 	if in == nil {
 		return nil, errors.New("there is no input")
 	}

@@ -57,7 +57,7 @@ func inputs() map[string]*decision.Input {
 func TestInputIsItsJSON(t *testing.T) {
 	for name, in := range inputs() {
 		t.Run(name, func(t *testing.T) {
-			got, err := inputValue(in)
+			got, err := InputValue(in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestInputWithManyWords(t *testing.T) {
 	for range 300 {
 		in.Request.Segments = append(in.Request.Segments, "a segment of its own")
 	}
-	got, err := inputValue(in)
+	got, err := InputValue(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func BenchmarkInput(b *testing.B) {
 	b.Run("built", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := inputValue(in); err != nil {
+			if _, err := InputValue(in); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
+	opaprint "github.com/open-policy-agent/opa/v1/topdown/print"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// Policy is one compiled policy with its data. It never changes; an edit makes
+// a new one. It is safe for use by many goroutines.
+type Policy struct {
+	query    rego.PreparedEvalQuery
+	compiler *ast.Compiler
+	rules    ruleIndex
+	print    *printer
+	timeout  time.Duration
+	revision string
+	loaded   time.Time
+	files    int
+	// asksWorld tells that a rule uses a builtin whose answer is not in the
+	// input, so that answers are recorded.
+	asksWorld bool
+}
+
+// Load compiles and checks a policy once, as [New] does, without following its
+// files. Errors in the policy are an *Error.
+func Load(ctx context.Context, cfg Config, opts ...Option) (*Policy, error) {
+	e, err := New(ctx, cfg, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return e.Policy(), nil
+}
+
+// Revision is a digest of the policy and its data.
+func (p *Policy) Revision() string { return p.revision }
+
+// Query is one question to a policy.
+type Query struct {
+	// Input is the input document.
+	Input ast.Value
+	// Time is what the policy takes for now, to the nanosecond. Zero: now.
+	Time time.Time
+	// Answers are what non-deterministic builtins said when the same question
+	// was asked before; those that are in it are not called again.
+	Answers builtins.NDBCache
+	// Tracer sees every step of the evaluation.
+	Tracer topdown.QueryTracer
+	// Print receives the output of print(), in place of [WithPrint]'s hook.
+	Print PrintHook
+	// Unbounded lets the evaluation take longer than the configured timeout.
+	Unbounded bool
+}
+
+// Result is one verdict and why.
+type Result struct {
+	// Decision is the zero value, a denial, unless Reason is PolicyAllow or
+	// PolicyDeny.
+	Decision decision.Decision
+	Reason   decision.Reason
+	// Rules are the places, file:line, of the rules that gave the decision's
+	// codes.
+	Rules []string
+	// Revision is of the policy that decided; empty if none did.
+	Revision string
+	// Err says more, for the log, where the reason is an error.
+	Err error
+	// Time is what the policy took for now.
+	Time time.Time
+	// Duration is how long the decision took.
+	Duration time.Duration
+	// Input is the document that was judged; nil if there was none.
+	Input ast.Value
+	// Output is what the entrypoint gave, before it was read; nil if nothing.
+	Output ast.Value
+	// Answers are what non-deterministic builtins said; nil if none was asked.
+	Answers builtins.NDBCache
+}
+
+// PanicError is a panic inside OPA, caught.
+type PanicError struct {
+	// Value is what was thrown.
+	Value any
+	// Stack is where, for the log.
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("OPA panicked: %v", e.Value) }
+
+// Decide judges a request. It never fails: whatever goes wrong is a denial
+// with a reason.
+func (p *Policy) Decide(ctx context.Context, in *decision.Input) Result {
+	input, err := InputValue(in)
+	if err != nil {
+		now := time.Now()
+		return Result{Reason: decision.PolicyError, Err: err, Revision: p.revision, Time: now, Duration: time.Since(now)}
+	}
+	return p.Judge(ctx, Query{Input: input})
+}
+
+// Judge is the one place where a compiled policy and an input become a
+// verdict. Whatever is not a well-formed decision is a denial.
+func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
+	start := time.Now()
+	result = Result{Input: q.Input, Revision: p.revision, Time: q.Time}
+	if result.Time.IsZero() {
+		result.Time = start
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			result.Decision, result.Reason, result.Err = decision.Decision{}, decision.PolicyError, &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		result.Duration = time.Since(start)
+	}()
+	// OPA can evaluate a small policy to its end under a cancelled context, so
+	// the context is asked before and after.
+	if err := ctx.Err(); err != nil {
+		result.Reason, result.Err = decision.PolicyCancelled, err
+		return result
+	}
+	if p.asksWorld {
+		if result.Answers = q.Answers; result.Answers == nil {
+			result.Answers = builtins.NDBCache{}
+		}
+	}
+	results, reason, err := p.eval(ctx, q, &result)
+	if reason != "" {
+		result.Reason, result.Err = reason, err
+		return result
+	}
+	result.Output, result.Decision, result.Reason, result.Err = verdictOf(results, q.Input)
+	result.Rules = p.rulesOf(ctx, q, &result)
+	return result
+}
+
+// rulesOf names the rules that gave the codes of a decision. Where several
+// rules can give the same code, the question is asked once more, with a trace.
+func (p *Policy) rulesOf(ctx context.Context, q Query, result *Result) []string {
+	places, ambiguous := p.rules.of(result.Decision.Reasons)
+	if !ambiguous {
+		return places
+	}
+	tracer := &ruleTracer{candidates: places}
+	q.Tracer, q.Print = tracer, func(string, int, string) {}
+	if _, reason, _ := p.eval(ctx, q, result); reason != "" || len(tracer.succeeded) == 0 {
+		return places
+	}
+	slices.Sort(tracer.succeeded)
+	return tracer.succeeded
+}
+
+// verdictOf makes a decision of what an evaluation gave.
+func verdictOf(results rego.ResultSet, input ast.Value) (output ast.Value, d decision.Decision, reason decision.Reason, err error) {
+	if len(results) == 0 {
+		return nil, d, decision.PolicyUndefined, nil
+	}
+	if len(results) > 1 || len(results[0].Expressions) != 1 {
+		return nil, d, decision.PolicyMalformed, errors.New("the entrypoint has more than one value")
+	}
+	term, ok := results[0].Expressions[0].Value.(*ast.Term)
+	if !ok {
+		return nil, d, decision.PolicyMalformed, errors.New("the entrypoint has no value")
+	}
+	d, err = decode(term.Value, isPasswordRead(input))
+	switch {
+	case err != nil:
+		return term.Value, decision.Decision{}, decision.PolicyMalformed, err
+	case d.Allow:
+		return term.Value, d, decision.PolicyAllow, nil
+	default:
+		return term.Value, d, decision.PolicyDeny, nil
+	}
+}
+
+// eval evaluates the entrypoint within the timeout. A reason means that there
+// is no result to look at.
+func (p *Policy) eval(parent context.Context, q Query, result *Result) (rego.ResultSet, decision.Reason, error) {
+	ctx, cancel := parent, context.CancelFunc(func() {})
+	if !q.Unbounded {
+		ctx, cancel = context.WithTimeout(parent, p.timeout)
+	}
+	defer cancel()
+	// Without a cancel of our own, OPA starts a goroutine for each evaluation.
+	stopper := topdown.NewCancel()
+	stop := context.AfterFunc(ctx, stopper.Cancel)
+	defer stop()
+
+	options := [8]rego.EvalOption{
+		rego.EvalParsedInput(q.Input),
+		rego.EvalExternalCancel(stopper),
+		rego.EvalMetrics(metrics.NoOp()),
+		rego.EvalTime(result.Time),
+	}
+	used := options[:4]
+	if result.Answers != nil {
+		used = append(used, rego.EvalNDBuiltinCache(result.Answers))
+	}
+	if q.Tracer != nil {
+		used = append(used, rego.EvalQueryTracer(q.Tracer))
+	}
+	switch {
+	case q.Print != nil:
+		used = append(used, rego.EvalPrintHook(&printer{hook: q.Print}))
+	case p.print.on():
+		used = append(used, rego.EvalPrintHook(p.print))
+	}
+	results, err := p.query.Eval(ctx, used...)
+	switch {
+	case parent.Err() != nil:
+		return nil, decision.PolicyCancelled, parent.Err()
+	case ctx.Err() != nil:
+		return nil, decision.PolicyTimeout, fmt.Errorf("no decision within %v", p.timeout)
+	case err != nil:
+		return nil, decision.PolicyError, err
+	}
+	return results, "", nil
+}
+
+// isPasswordRead tells the one kind of request that may be answered as empty.
+func isPasswordRead(input ast.Value) bool {
+	return textAt(input, names.resource, names.kind) == string(decision.KindPassword) &&
+		textAt(input, names.resource, names.action) == string(decision.Read)
+}
+
+// textAt is the string at input[outer][inner], or "".
+func textAt(input ast.Value, outer, inner *ast.Term) string {
+	object, ok := input.(ast.Object)
+	if !ok {
+		return ""
+	}
+	term := object.Get(outer)
+	if term == nil {
+		return ""
+	}
+	if object, ok = term.Value.(ast.Object); !ok {
+		return ""
+	}
+	if term = object.Get(inner); term == nil {
+		return ""
+	}
+	text, _ := term.Value.(ast.String)
+	return string(text)
+}
+
+// try decides a few ordinary requests, which warms the policy up and finds one
+// that is always malformed. What else can go wrong depends on the request and
+// is no reason to refuse a policy.
+func (p *Policy) try(ctx context.Context, bad *findings) {
+	for _, in := range samples() {
+		result := p.Decide(ctx, in)
+		if result.Reason == decision.PolicyMalformed {
+			*bad = append(*bad, Finding{
+				Code: CodeDecisionMalformed,
+				Message: fmt.Sprintf("the decision for %s of the kind %s is malformed: %v",
+					in.Resource.Action, in.Resource.Kind, result.Err),
+			})
+			return
+		}
+	}
+}
+
+// samples are requests that any policy must be able to answer in due form.
+func samples() []*decision.Input {
+	sample := func(method, path string, kind decision.Kind, action decision.Action) *decision.Input {
+		address := netip.AddrFrom4([4]byte{192, 0, 2, 1})
+		return &decision.Input{
+			Version: decision.Version,
+			Request: decision.Request{
+				ID: "sample", Method: method, Path: path, Segments: []string{"openstack", "latest", string(kind)},
+				Host: "169.254.169.254", Protocol: "HTTP/1.1",
+			},
+			Caller: decision.Caller{
+				Source: "neutron", ID: "instance:sample", InstanceID: "sample", ProjectID: "sample", Address: address,
+			},
+			Target:   decision.Target{InstanceID: "sample", ProjectID: "sample", Address: address},
+			Resource: decision.Resource{Dialect: "openstack", Kind: kind, Version: "latest", Action: action},
+		}
+	}
+	write := sample("POST", "/openstack/latest/password", decision.KindPassword, decision.Write)
+	write.Request.Body = &decision.Body{Size: 344, Format: decision.FormatRSABase64, KeyBits: 2048}
+	return []*decision.Input{
+		sample("GET", "/openstack/latest/meta_data.json", decision.KindMetadata, decision.Read),
+		sample("GET", "/openstack/latest/password", decision.KindPassword, decision.Read),
+		write,
+	}
+}
+
+// printer hands the output of print() on.
+type printer struct {
+	enabled func() bool
+	hook    PrintHook
+}
+
+var _ opaprint.Hook = (*printer)(nil)
+
+func (p *printer) on() bool {
+	return p != nil && (p.enabled == nil || p.enabled())
+}
+
+// Print implements OPA's hook.
+func (p *printer) Print(ctx opaprint.Context, text string) error {
+	file, line := "", 0
+	if ctx.Location != nil {
+		file, line = ctx.Location.File, ctx.Location.Row
+	}
+	p.hook(file, line, text)
+	return nil
+}
