@@ -19,6 +19,9 @@ type Dialect interface {
 	Name() string
 	// Traits says how this server and its clients speak HTTP.
 	Traits() Traits
+	// Samples lists one request for every kind of resource and method that there
+	// is.
+	Samples() []Sample
 	// Classify tells what a canonical request asks for. A request that the
 	// dialect does not know is of decision.KindUnknown.
 	Classify(Request) Match

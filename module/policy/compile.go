@@ -74,14 +74,13 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		return nil, err
 	}
 
+	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	options := []func(*rego.Rego){
 		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(s.query)))),
 		rego.Compiler(compiler),
-		rego.Store(inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))),
+		rego.Store(store),
 		rego.StrictBuiltinErrors(true),
-		// The decision is decoded as OPA has it, where 1 is not 1.0 and a set
-		// is not an array.
-		rego.GenerateJSON(func(term *ast.Term, _ *rego.EvalContext) (any, error) { return term, nil }),
+		rego.GenerateJSON(asTerm),
 	}
 	if slices.Contains(s.AllowBuiltins, "opa.runtime") {
 		options = append(options, rego.Runtime(environment()))
@@ -92,20 +91,41 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		return nil, bad.err()
 	}
 	snap = &Policy{
-		query:     query,
-		compiler:  compiler,
-		rules:     b.indexRules(),
-		print:     p,
-		timeout:   s.Timeout,
-		revision:  src.revision(),
-		loaded:    time.Now(),
-		files:     len(src.files),
-		asksWorld: asksWorld(compiler),
+		query:      query,
+		entrypoint: s.query,
+		compiler:   compiler,
+		store:      store,
+		rules:      b.indexRules(),
+		print:      p,
+		timeout:    s.Timeout,
+		revision:   src.revision(),
+		loaded:     time.Now(),
+		files:      len(src.files),
+		asksWorld:  asksWorld(compiler),
 	}
-	if !s.quiet {
-		snap.try(ctx, &bad)
-	}
+	s.tryOut(ctx, snap, src, accepted(data), &bad)
 	return snap, bad.err()
+}
+
+// asTerm keeps the decision as OPA has it, where 1 is not 1.0 and a set is not
+// an array.
+func asTerm(term *ast.Term, _ *rego.EvalContext) (any, error) { return term, nil }
+
+// tryOut asks a new policy some questions before it decides in earnest.
+func (s *settings) tryOut(ctx context.Context, p *Policy, src *source, accepted []string, bad *findings) {
+	switch {
+	case s.reachesOut:
+		p.warnings = append(p.warnings, Finding{
+			Code: CodeSmokeTest, Message: "the smoke test was left out, since allow_builtins lets the policy reach out of the process",
+		})
+		return
+	case src.empty() && s.Entrypoint == DefaultEntrypoint:
+		return // the built-in policy itself
+	}
+	p.try(ctx, bad)
+	if len(s.Samples) > 0 && len(*bad) == 0 {
+		p.smokeTest(ctx, s.Samples, accepted, bad)
+	}
 }
 
 // asksWorld tells whether any rule uses a builtin that answers otherwise each

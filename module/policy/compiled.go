@@ -14,6 +14,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 	opaprint "github.com/open-policy-agent/opa/v1/topdown/print"
@@ -24,14 +25,17 @@ import (
 // Policy is one compiled policy with its data. It never changes; an edit makes
 // a new one. It is safe for use by many goroutines.
 type Policy struct {
-	query    rego.PreparedEvalQuery
-	compiler *ast.Compiler
-	rules    ruleIndex
-	print    *printer
-	timeout  time.Duration
-	revision string
-	loaded   time.Time
-	files    int
+	query      rego.PreparedEvalQuery
+	entrypoint ast.Ref
+	compiler   *ast.Compiler
+	store      storage.Store
+	rules      ruleIndex
+	print      *printer
+	timeout    time.Duration
+	revision   string
+	loaded     time.Time
+	files      int
+	warnings   []Finding
 	// asksWorld tells that a rule uses a builtin whose answer is not in the
 	// input, so that answers are recorded.
 	asksWorld bool
@@ -49,6 +53,9 @@ func Load(ctx context.Context, cfg Config, opts ...Option) (*Policy, error) {
 
 // Revision is a digest of the policy and its data.
 func (p *Policy) Revision() string { return p.revision }
+
+// Warnings are findings that are no reason to refuse the policy.
+func (p *Policy) Warnings() []Finding { return slices.Clone(p.warnings) }
 
 // Query is one question to a policy.
 type Query struct {

@@ -33,6 +33,11 @@ const (
 	CodeBuiltinForbidden  = "builtin_forbidden"
 	CodeEntrypointInvalid = "entrypoint_invalid"
 	CodeDecisionMalformed = "decision_malformed"
+	CodeSettingsInvalid   = "settings_invalid"
+	CodeSmokeTest         = "smoke_test"
+	CodeAcceptUnused      = "accept_unused"
+	CodeBundleRefused     = "bundle_refused"
+	CodeTooLarge          = "too_large"
 	CodeInternal          = "internal"
 )
 

@@ -131,7 +131,10 @@ func TestRefusedAtLoad(t *testing.T) {
 		"grants: number":           {files{"x.json": "{\"metaguard\": {\"grants\": {\"role\": {\n\n\"a\": [1]}}}}"}, []want{{"x.json", 3, CodeGrantInvalid, nil}}},
 		"grants: misspelt":         {files{"x.json": "{\"metaguard\": {\"grants\": {\"role\": {\"a\": [\"pasword:read\"]}}}}"}, []want{{"x.json", 1, CodeGrantInvalid, []string{`"password:read"`}}}},
 		"grants: of nobody":        {files{"x.json": "{\"metaguard\": {\"grants\": {\"role\": {\"\": [\"password:read\"]}}}}"}, []want{{"x.json", 1, CodeGrantInvalid, nil}}},
-		"data: settings":           {files{"x.json": "{\"metaguard\": {\"settings\": {}}}"}, []want{{"x.json", 1, CodeDataUnknownName, nil}}},
+		"settings: no object":      {files{"x.json": "{\"metaguard\": {\"settings\": []}}"}, []want{{"x.json", 1, CodeSettingsInvalid, nil}}},
+		"settings: misspelt":       {files{"x.json": "{\"metaguard\": {\"settings\": {\"acept\": []}}}"}, []want{{"x.json", 1, CodeSettingsInvalid, []string{`"accept"`}}}},
+		"settings: accept a word":  {files{"x.json": "{\"metaguard\": {\"settings\": {\n\"accept\": \"all\"}}}"}, []want{{"x.json", 2, CodeSettingsInvalid, nil}}},
+		"settings: accept all":     {files{"x.json": "{\"metaguard\": {\"settings\": {\n\"accept\": [\"password:*\"]}}}"}, []want{{"x.json", 2, CodeSettingsInvalid, []string{"password:*"}}}},
 		"grants: no such action":   {files{"x.json": "{\"metaguard\": {\"grants\": {\"role\": {\"a\": [\"metadata:erase\"]}}}}"}, []want{{"x.json", 1, CodeGrantInvalid, []string{"metadata:erase"}}}},
 		"grants in a directory":    {files{"metaguard/grants/role/data.json": "{\n\"admin\": 1}"}, []want{{"metaguard/grants/role/data.json", 2, CodeGrantInvalid, nil}}},
 

@@ -12,7 +12,7 @@ import (
 var grantAttributes = []string{"instance_id", "project_id", "role", "caller_id"}
 
 // ownData are the names below data.metaguard that belong to the operator.
-var ownData = []string{"grants"}
+var ownData = []string{"grants", "settings"}
 
 // checkNames refuses data that the built-in policy would not read.
 func (d document) checkNames(bad *findings) {
@@ -54,6 +54,62 @@ func (d document) checkNames(bad *findings) {
 	if grants, ok := own["grants"]; ok {
 		d.checkGrants(grants, bad)
 	}
+	if settings, ok := own["settings"]; ok {
+		d.checkSettings(settings, bad)
+	}
+}
+
+// checkSettings checks data.metaguard.settings, which holds what the smoke test
+// shall accept.
+func (d document) checkSettings(settings any, bad *findings) {
+	at := []string{"metaguard", "settings"}
+	refuse := func(path []string, hint, format string, args ...any) {
+		line, col := d.locate(path)
+		*bad = append(*bad, Finding{
+			File: d.name, Line: line, Col: col, Code: CodeSettingsInvalid,
+			Message: fmt.Sprintf(format, args...), Hint: hint,
+		})
+	}
+	object, ok := settings.(map[string]any)
+	if !ok {
+		refuse(at, "", "%s must be an object, this is %s", dataPath(at), kindOf(settings))
+		return
+	}
+	for _, name := range sortedKeys(object) {
+		path := append(slices.Clone(at), name)
+		if name != "accept" {
+			hint := didYouMean(name, []string{"accept"})
+			if hint == "" {
+				hint = "there is: accept"
+			}
+			refuse(path, hint, "%s means nothing", dataPath(path))
+			continue
+		}
+		list, ok := object[name].([]any)
+		if !ok {
+			refuse(path, "", "%s must be an array of strings, this is %s", dataPath(path), kindOf(object[name]))
+			continue
+		}
+		for _, item := range list {
+			if text, ok := item.(string); !ok || !acceptable.MatchString(text) {
+				refuse(path, `write what the smoke test says, such as "password:read by own"`, "%s holds %v, which is no finding of the smoke test", dataPath(path), item)
+			}
+		}
+	}
+}
+
+// accepted is what data.metaguard.settings.accept lists, checked before.
+func accepted(data map[string]any) []string {
+	own, _ := data["metaguard"].(map[string]any)
+	settings, _ := own["settings"].(map[string]any)
+	list, _ := settings["accept"].([]any)
+	names := make([]string, 0, len(list))
+	for _, item := range list {
+		if name, ok := item.(string); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // checkGrants checks data.metaguard.grants.<attribute>.<value> = ["kind:action", …].

@@ -27,6 +27,8 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/metaguard/metaguard/module/decision"
 )
 
 // The defaults of [Config].
@@ -59,6 +61,9 @@ type Config struct {
 	// ReadyTimeout bounds how long a request waits for a policy that comes
 	// from elsewhere. Local files are ready when New returns. Default: 10s.
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"`
+	// Samples are requests that the smoke test tries when a policy is loaded,
+	// without a caller. Default: none, and no smoke test.
+	Samples []decision.Input `json:"samples,omitempty"`
 }
 
 // Option changes how an [Engine] tells of what it does.
@@ -95,8 +100,8 @@ type settings struct {
 	Config
 	query ast.Ref
 	caps  *ast.Capabilities
-	// quiet tells that evaluating a sample could reach out of the process.
-	quiet bool
+	// reachesOut tells that evaluating a sample could reach out of the process.
+	reachesOut bool
 }
 
 // check fills in the defaults and checks everything that needs no file.
@@ -136,7 +141,7 @@ func (c Config) check() (*settings, error) {
 	if s.caps, err = capabilities(s.AllowBuiltins); err != nil {
 		return nil, err
 	}
-	s.quiet = len(s.AllowBuiltins) > 0
+	s.reachesOut = len(s.AllowBuiltins) > 0
 	return s, nil
 }
 

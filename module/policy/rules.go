@@ -5,6 +5,7 @@ package policy
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -67,6 +68,16 @@ func placeOf(loc *ast.Location) string {
 		return ""
 	}
 	return loc.File + ":" + strconv.Itoa(loc.Row)
+}
+
+// splitPlace is placeOf undone.
+func splitPlace(place string) (file string, line int) {
+	at := strings.LastIndexByte(place, ':')
+	if at < 0 {
+		return place, 0
+	}
+	line, _ = strconv.Atoi(place[at+1:])
+	return place[:at], line
 }
 
 // of lists the rules that can have given these codes, and tells whether only a

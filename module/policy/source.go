@@ -48,6 +48,9 @@ type source struct {
 	files []file
 }
 
+// empty tells that there is nothing of the operator's.
+func (s *source) empty() bool { return len(s.files) == 0 }
+
 // read reads all that paths hold. The error is an *Error.
 func read(paths []string) (*source, error) {
 	var (

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// smokeTimeout bounds the whole smoke test. It asks some hundred questions.
+const smokeTimeout = 20 * time.Second
+
+// smokeCaller is who asks in the smoke test, and for whose data.
+type smokeCaller struct {
+	name, means string
+	caller      decision.Caller
+	target      decision.Target
+}
+
+// smokeCallers are an instance that asks for itself, and all who should get
+// nothing of another's. Nobody has these names, so that a rule about somebody
+// is not tried.
+var smokeCallers = func() []smokeCaller {
+	instance := decision.Caller{
+		Source: "neutron", ID: "instance:smoke-test", InstanceID: "smoke-test", ProjectID: "smoke-test-project",
+		Address: netip.AddrFrom4([4]byte{192, 0, 2, 1}),
+	}
+	own := decision.Target{InstanceID: instance.InstanceID, ProjectID: instance.ProjectID, Address: instance.Address}
+	neighbour := decision.Target{InstanceID: "smoke-test-neighbour", ProjectID: instance.ProjectID, Address: netip.AddrFrom4([4]byte{192, 0, 2, 2})}
+	stranger := decision.Target{InstanceID: "smoke-test-stranger", ProjectID: "smoke-test-other-project", Address: netip.AddrFrom4([4]byte{192, 0, 2, 3})}
+	user := decision.Caller{Source: "jwt", ID: "user:smoke-test", Address: netip.AddrFrom4([4]byte{192, 0, 2, 4})}
+	anonymous := decision.Caller{Source: "anonymous", ID: "anonymous", Address: netip.AddrFrom4([4]byte{192, 0, 2, 5})}
+	return []smokeCaller{
+		{"own", "an instance that asks for itself", instance, own},
+		{"other_instance", "an instance that asks for another of its project", instance, neighbour},
+		{"other_project", "an instance that asks for one of another project", instance, stranger},
+		{"no_project", "a caller without instance and project", user, stranger},
+		{"anonymous", "a caller that no identity source knows", anonymous, decision.Target{Address: anonymous.Address}},
+	}
+}()
+
+// acceptable is the form of what settings.accept can name.
+var acceptable = regexp.MustCompile(`^[a-z]+:(read|write) by [a-z_]+( without [a-z_]+:[a-z]+| shows .+)?$`)
+
+// smoke is one question of the smoke test.
+type smoke struct {
+	caller  *smokeCaller
+	in      decision.Input
+	without string // the grant that was taken away from all others; empty: nobody has any
+}
+
+// name is the finding, if there is one.
+func (q *smoke) name() string {
+	name := fmt.Sprintf("%s:%s by %s", q.in.Resource.Kind, q.in.Resource.Action, q.caller.name)
+	if q.without != "" {
+		name += " without " + q.without
+	}
+	return name
+}
+
+// smokes lists all questions: every sample by every caller, once where nobody
+// has a grant, and once for each grant that could matter, where the caller has
+// every grant but that one.
+func smokes(samples []decision.Input) []smoke {
+	var all []smoke
+	for i := range smokeCallers {
+		who := &smokeCallers[i]
+		for _, in := range samples {
+			in.Request.ID = "smoke-test"
+			in.Caller, in.Target = who.caller, who.target
+			withouts := []string{""}
+			if own := fmt.Sprintf("%s:%s", in.Resource.Kind, in.Resource.Action); slices.Contains(grantNames, own) {
+				withouts = append(withouts, own)
+			}
+			if who.name != "own" {
+				withouts = append(withouts, "target:project", "target:any")
+			}
+			for _, without := range withouts {
+				all = append(all, smoke{caller: who, in: in, without: without})
+			}
+		}
+	}
+	return all
+}
+
+// smokeTest refuses a policy that allows what the built-in policy would not,
+// or shows what that one hides, unless its data accepts just that. It finds
+// what it samples and nothing else.
+func (p *Policy) smokeTest(ctx context.Context, samples []decision.Input, accepted []string, bad *findings) {
+	ctx, cancel := context.WithTimeout(ctx, smokeTimeout)
+	defer cancel()
+	questions := smokes(samples)
+	expected, err := reference(ctx, samples, questions)
+	if err == nil {
+		var got []Result
+		if got, err = p.answer(ctx, questions); err == nil {
+			p.compare(questions, expected, got, accepted, bad)
+			return
+		}
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%d sample decisions took longer than %v", len(questions), smokeTimeout)
+	}
+	*bad = append(*bad, Finding{Code: CodeSmokeTest, Message: "smoke test: " + err.Error(), Hint: "a decision has to be made within the timeout"})
+}
+
+// answer asks a policy all questions.
+func (p *Policy) answer(ctx context.Context, questions []smoke) ([]Result, error) {
+	queries := map[string]*Policy{}
+	results := make([]Result, len(questions))
+	for i, question := range questions {
+		asked, ok := queries[question.without]
+		if !ok {
+			var err error
+			if asked, err = p.withGrants(ctx, question.without); err != nil {
+				return nil, err
+			}
+			queries[question.without] = asked
+		}
+		results[i] = asked.Decide(ctx, &question.in)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// withGrants is the same policy where the callers of the smoke test have every
+// grant but one, or none, whatever its data says.
+func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error) {
+	grants := ast.NewObject()
+	if without != "" {
+		var names []*ast.Term
+		for _, name := range grantNames {
+			if name != without {
+				names = append(names, ast.StringTerm(name))
+			}
+		}
+		held := ast.ArrayTerm(names...)
+		callers := ast.NewObject()
+		for _, who := range smokeCallers {
+			callers.Insert(ast.StringTerm(who.caller.ID), held)
+		}
+		grants.Insert(ast.StringTerm("caller_id"), ast.NewTerm(callers))
+	}
+	question := ast.NewExpr(ast.NewTerm(p.entrypoint))
+	question.With = []*ast.With{{
+		Target: ast.NewTerm(metaguardPackage.Append(ast.StringTerm("grants"))), Value: ast.NewTerm(grants),
+	}}
+	query, err := rego.New(
+		rego.ParsedQuery(ast.NewBody(question)), rego.Compiler(p.compiler), rego.Store(p.store),
+		rego.StrictBuiltinErrors(true), rego.GenerateJSON(asTerm),
+	).PrepareForEval(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("preparing: %w", err)
+	}
+	asked := *p
+	asked.query, asked.print = query, nil
+	return &asked, nil
+}
+
+// compare finds what the policy allows or shows beyond the built-in one.
+func (p *Policy) compare(questions []smoke, expected, got []Result, accepted []string, bad *findings) {
+	found := map[string]bool{}
+	report := func(name string, result *Result, format string, args ...any) {
+		if found[name] {
+			return
+		}
+		found[name] = true
+		if slices.Contains(accepted, name) {
+			return
+		}
+		finding := Finding{
+			Code: CodeSmokeTest, Message: fmt.Sprintf(format, args...),
+			Hint: fmt.Sprintf("if it is meant, add %q to data.metaguard.settings.accept", name),
+		}
+		if len(result.Rules) > 0 {
+			finding.File, finding.Line = splitPlace(result.Rules[0])
+		}
+		*bad = append(*bad, finding)
+	}
+	for i := range questions {
+		question, want, result := &questions[i], &expected[i], &got[i]
+		name := question.name()
+		bare := strings.TrimSuffix(name, " without "+question.without)
+		what := fmt.Sprintf("%s %s from %s", question.in.Request.Method, question.in.Request.Path, question.caller.means)
+		switch {
+		case result.Reason != decision.PolicyAllow:
+		case want.Reason != decision.PolicyAllow:
+			if question.without != "" && found[bare] {
+				continue // allowed without any grant, which says it all
+			}
+			held := "without any grant"
+			if question.without != "" {
+				held = "without the grant " + question.without
+			}
+			report(name, result, "the policy allows %s, %s, for the code %s", what, held, strings.Join(result.Decision.Reasons, ", "))
+		case question.without == "" && !(question.in.Resource.Kind == decision.KindListing && allowsMore(question, questions, expected, got)):
+			for _, hidden := range hides(want.Decision.Redact) {
+				if !slices.Contains(hides(result.Decision.Redact), hidden) {
+					report(name+" shows "+hidden, result, "the policy shows %s in the answer to %s, which the built-in policy hides", hidden, what)
+				}
+			}
+		}
+	}
+	for _, name := range accepted {
+		if !found[name] {
+			p.warnings = append(p.warnings, Finding{
+				Code: CodeAcceptUnused, Message: fmt.Sprintf("data.metaguard.settings.accept names %q, which the smoke test does not find", name),
+				Hint: "take it out, so that it accepts nothing later",
+			})
+		}
+	}
+}
+
+// allowsMore tells whether a caller may read something that the built-in policy
+// refuses: its listings then show more for that reason.
+func allowsMore(listing *smoke, questions []smoke, expected, got []Result) bool {
+	for i := range questions {
+		if questions[i].caller == listing.caller && questions[i].without == "" && questions[i].in.Resource.Action == decision.Read &&
+			got[i].Reason == decision.PolicyAllow && expected[i].Reason != decision.PolicyAllow {
+			return true
+		}
+	}
+	return false
+}
+
+func hides(r decision.Redact) []string {
+	return slices.Concat(r.JSON, r.Keys, r.Listing)
+}
+
+// references remembers what the built-in policy says to a set of samples.
+var references sync.Map
+
+// reference is what the built-in policy answers.
+func reference(ctx context.Context, samples []decision.Input, questions []smoke) ([]Result, error) {
+	key, err := json.Marshal(samples)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the samples: %w", err)
+	}
+	if known, ok := references.Load(string(key)); ok {
+		return known.([]Result), nil
+	}
+	s, err := Config{Timeout: smokeTimeout}.check()
+	if err != nil {
+		return nil, err
+	}
+	builtIn, err := s.compile(ctx, &source{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := builtIn.answer(ctx, questions)
+	if err == nil {
+		references.Store(string(key), answers)
+	}
+	return answers, err
+}

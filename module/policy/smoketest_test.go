@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/dialect"
+)
+
+func samplesOfOpenStack() []decision.Input { return dialect.Samples(dialect.OpenStack{}) }
+
+// A policy that allows what the built-in one would not is refused, whatever it
+// looks like, and accepted where its data names exactly that.
+func TestSmokeTest(t *testing.T) {
+	team := func(rules string) files { return files{"team.rego": "package metaguard.team\n\n" + rules + "\n"} }
+	for name, test := range map[string]struct {
+		content files
+		want    []string // what the hints name
+	}{
+		"any password": {
+			team(`allow contains "any_password" if input.resource.kind == "password"`),
+			[]string{"password:read by own", "password:read by other_instance", "password:read by other_project", "password:read by no_project", "password:read by anonymous",
+				"password:write by other_instance", "password:write by other_project", "password:write by no_project", "password:write by anonymous"},
+		},
+		"own password": {
+			team(`allow contains "own_password" if { input.resource.kind == "password"; data.metaguard.own }`),
+			[]string{"password:read by own"},
+		},
+		"the project's user data": {
+			team(`allow contains "project" if { input.resource.kind == "userdata"; input.caller.project_id == input.target.project_id; input.caller.project_id != "" }`),
+			[]string{"userdata:read by other_instance"},
+		},
+		"projects compared without looking whether there is one": {
+			team(`allow contains "project" if { input.resource.kind == "userdata"; input.caller.project_id == input.target.project_id }`),
+			[]string{"userdata:read by other_instance", "userdata:read by anonymous"},
+		},
+		"a path that nobody knows": {
+			team(`allow contains "home_grown" if { input.resource.kind == "unknown"; input.caller.instance_id != "" }`),
+			[]string{"unknown:read by own", "unknown:read by other_instance", "unknown:read by other_project"},
+		},
+		"a grant that opens more than it says": {
+			team(`allow contains "trusted" if { "metadata:read" in data.metaguard.granted; input.resource.kind == "password"; input.resource.action == "read" }`),
+			[]string{"password:read by own without password:read", "password:read by other_instance without password:read", "password:read by other_project without target:any"},
+		},
+		"somebody":       {team(`allow contains "officer" if { input.resource.kind == "password"; input.caller.id == "user:officer" }`), []string{}},
+		"another header": {team(`allow contains "agent" if { input.resource.kind == "userdata"; data.metaguard.own; input.request.headers["user-agent"] == "x" }`), []string{}},
+		"a denial":       {team(`deny contains "all" if true`), []string{}},
+		"grants":         {files{"data.json": `{"metaguard": {"grants": {"caller_id": {"anonymous": ["password:read", "target:any"]}}}}`}, []string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := dir(t, test.content)
+			config := Config{Paths: []string{root}, Samples: samplesOfOpenStack()}
+			_, err := Load(t.Context(), config)
+			if len(test.want) == 0 {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("loaded")
+			}
+			found := findingsOf(t, err)
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), fmt.Sprintf("%q", want)) {
+					t.Errorf("%q is not found in\n%v", want, err)
+				}
+			}
+			for _, finding := range found {
+				if finding.Code != CodeSmokeTest || !strings.HasSuffix(finding.File, ".rego") || finding.Line == 0 || !strings.Contains(finding.Message, "allows") {
+					t.Errorf("%+v", finding)
+				}
+			}
+			// Accepted by name, it loads; with one name missing it does not.
+			var names []string
+			for _, finding := range found {
+				quoted := finding.Hint[strings.Index(finding.Hint, `"`)+1:]
+				names = append(names, `"`+quoted[:strings.Index(quoted, `"`)]+`"`)
+			}
+			accept := func(names []string) error {
+				write(t, root+"/data.json", `{"metaguard": {"settings": {"accept": [`+strings.Join(names, ",")+`]}}}`)
+				_, err := Load(t.Context(), config)
+				return err
+			}
+			if err := accept(names); err != nil {
+				t.Errorf("accepted, and refused all the same: %v", err)
+			}
+			if err := accept(names[1:]); err == nil || len(findingsOf(t, err)) != 1 {
+				t.Errorf("one finding is not accepted: %v", err)
+			}
+		})
+	}
+}
+
+// A policy that replaces the built-in one must hide what that one hides.
+func TestSmokeTestShows(t *testing.T) {
+	root := dir(t, whole(`default decision := {"allow": false}
+
+decision := {"allow": true, "reasons": ["mine"]} if {
+	input.resource.kind in {"metadata", "listing"}
+	input.caller.instance_id == input.target.instance_id
+	input.caller.instance_id != ""
+}`))
+	_, err := Load(t.Context(), Config{Paths: []string{root}, Samples: samplesOfOpenStack()})
+	if err == nil {
+		t.Fatal("loaded")
+	}
+	for _, want := range []string{"metadata:read by own shows admin_pass", "listing:read by own shows password"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not found in\n%v", want, err)
+		}
+	}
+}
+
+// What is accepted and not found is told, since it would accept a later mistake.
+func TestAcceptedButNotFound(t *testing.T) {
+	root := dir(t, files{"data.json": `{"metaguard": {"settings": {"accept": ["password:read by own"]}}}`})
+	loaded, err := Load(t.Context(), Config{Paths: []string{root}, Samples: samplesOfOpenStack()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if warnings := loaded.Warnings(); len(warnings) != 1 || warnings[0].Code != CodeAcceptUnused {
+		t.Errorf("%+v", warnings)
+	}
+}
+
+// BenchmarkSmokeTest measures what the smoke test adds to a load.
+func BenchmarkSmokeTest(b *testing.B) {
+	root := dir(b, files{"team.rego": "package metaguard.team\n\ndeny contains \"x\" if input.resource.kind == \"token\"\n"})
+	for name, samples := range map[string][]decision.Input{"without": nil, "with": samplesOfOpenStack()} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := Load(b.Context(), Config{Paths: []string{root}, Samples: samples}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
