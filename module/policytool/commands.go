@@ -6,5 +6,9 @@ import "github.com/spf13/cobra"
 
 // commands lists them in the order in which a policy is made.
 func commands() []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		checkCommand(),
+		testCommand(),
+		fmtCommand(),
+	}
 }
