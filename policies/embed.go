@@ -17,8 +17,8 @@ import "embed"
 //go:embed metaguard/access.rego metaguard/answer.rego metaguard/caller.rego metaguard/decision.rego schemas/*.json
 var Builtin embed.FS
 
-// Testing holds the helpers for tests (testing/testing.rego, package
-// metaguard.testing). No server loads them.
+// Testing holds the helpers for tests (testing/*.rego, package
+// metaguard.testing), without their own tests. No server loads them.
 //
-//go:embed testing/testing.rego
+//go:embed testing/openstack.rego testing/testing.rego
 var Testing embed.FS

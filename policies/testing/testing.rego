@@ -2,8 +2,9 @@
 # title: Helpers for tests
 # description: >-
 #   Input documents in one line, for a team's tests and for ours:
-#   `data.metaguard.testing.input_for("openstack", "password", "read", caller)`. They
-#   are plain Rego and work under stock `opa test`.
+#   `testing.request(caller, "GET", "/openstack/latest/password")` by path, and
+#   `testing.ask(caller, "GET", "password")` by kind. They are plain Rego and work
+#   under stock `opa test`.
 package metaguard.testing
 
 # METADATA
@@ -54,40 +55,57 @@ anonymous := {
 }
 
 # METADATA
+# title: Request
+# description: >-
+#   The input document for one request, by method and path, as a client would send it to
+#   Nova: `request(caller, "GET", "/openstack/latest/password")`. HEAD arrives as GET,
+#   and a path that the dialect does not know is of kind unknown. Undefined, so that
+#   the test fails, is what the guard refuses before it asks a policy: an ambiguous
+#   path, or a method that the resource does not have.
+request(caller, method, path) := _document(caller, arrived, canonical, resource) if {
+	arrived := _arrives_as[method]
+	canonical := _canonical(path)
+	found := _classified(_split(canonical))
+	kind := _exact(found.kind, canonical)
+	arrived in _methods_of(kind)
+	resource := {
+		"dialect": "openstack",
+		"kind": kind,
+		"version": found.version,
+		"key": found.key,
+		"action": _actions[arrived],
+	}
+}
+
+# METADATA
+# title: Ask
+# description: >-
+#   The input document for one request, by method and kind: `ask(caller, "POST",
+#   "password")`. Its path is one of that kind in the dialect openstack. HEAD arrives as
+#   GET. A method is not held against the kind, so that a policy can be asked what it
+#   says to a write of metadata; a kind that there is not is undefined.
+ask(caller, method, kind) := json.patch(
+	input_for("openstack", kind, _actions[arrived], caller),
+	[{"op": "replace", "path": "/request/method", "value": arrived}],
+) if {
+	arrived := _arrives_as[method]
+	_openstack[kind]
+}
+
+# METADATA
 # title: Input for
 # description: >-
 #   The input document for one request of this caller about itself. `kind` and
 #   `action` are those of input.resource. A write brings an encrypted password.
-input_for(dialect, kind, action, caller) := {
-	"version": 1,
-	"request": {
-		"id": "0190a0b0-0000-7000-8000-000000000000",
-		"method": _methods[action],
-		"path": _path(segments),
-		"segments": segments,
-		"query": {},
-		"host": "169.254.169.254",
-		"protocol": "HTTP/1.1",
-		"headers": {"user-agent": "test"},
-		"body": _bodies[action],
-	},
-	"caller": caller,
-	"target": {
-		"instance_id": caller.instance_id,
-		"project_id": caller.project_id,
-		"address": caller.address,
-	},
-	"resource": {
+input_for(dialect, kind, action, caller) := _document(caller, _methods[action], _path(segments), resource) if {
+	segments := _segments(dialect, kind)
+	resource := {
 		"dialect": dialect,
 		"kind": kind,
 		"version": _version(segments),
-		"key": _key(segments),
+		"key": _key_of(kind, segments),
 		"action": action,
-		"sensitive": kind in {"password", "credentials"},
-	},
-	"session": {"present": false, "valid": false, "age_seconds": 0},
-} if {
-	segments := _segments(dialect, kind)
+	}
 }
 
 # METADATA
@@ -127,10 +145,80 @@ with_body(request, format, size, key_bits) := json.patch(request, [{
 	"value": {"format": format, "size": size, "key_bits": key_bits},
 }])
 
+# METADATA
+# title: With header
+# description: The same request with one more header, by its name in lower case.
+with_header(request, name, value) := object.union(request, {"request": {"headers": {name: value}}})
+
+# METADATA
+# title: Document
+# description: The input document for a request of this caller about itself.
+_document(caller, method, path, resource) := {
+	"version": 1,
+	"request": {
+		"id": "0190a0b0-0000-7000-8000-000000000000",
+		"method": method,
+		"path": path,
+		"segments": _split(path),
+		"query": {},
+		"host": "169.254.169.254",
+		"protocol": "HTTP/1.1",
+		"headers": {"user-agent": "test"},
+		"body": _bodies[resource.action],
+	},
+	"caller": caller,
+	"target": {
+		"instance_id": caller.instance_id,
+		"project_id": caller.project_id,
+		"address": caller.address,
+	},
+	"resource": object.union(resource, {"sensitive": resource.kind in {"password", "credentials"}}),
+	"session": {"present": false, "valid": false, "age_seconds": 0},
+}
+
+# METADATA
+# title: Arrives as
+# description: The method that a policy sees, by the one that a client sends.
+_arrives_as := {"GET": "GET", "HEAD": "GET", "POST": "POST", "PUT": "PUT"}
+
+# METADATA
+# title: Actions
+# description: What a method does to a resource.
+_actions := {"GET": "read", "POST": "write", "PUT": "write"}
+
+# METADATA
+# title: Methods
+# description: The method that does this to a resource.
 _methods := {"read": "GET", "write": "POST"}
 
+# METADATA
+# title: Methods of
+# description: The methods that Nova has for a kind of resource.
+_methods_of(kind) := {"GET", "POST"} if {
+	kind == "password"
+} else := {"GET"}
+
+# METADATA
+# title: Bodies
+# description: What is known of the body of a request that does this.
 _bodies := {"read": null, "write": {"format": "rsa_base64", "size": 344, "key_bits": 2048}}
 
+# METADATA
+# title: Exact
+# description: The kind of this path. The health check has no other spelling, not even with a slash at its end.
+_exact(kind, path) := "unknown" if {
+	kind == "health"
+	endswith(path, "/")
+} else := kind
+
+# METADATA
+# title: Split
+# description: The segments of a path.
+_split(path) := [segment | some segment in split(path, "/"); segment != ""]
+
+# METADATA
+# title: Path
+# description: The path of segments.
 _path(segments) := concat("", ["/", concat("/", segments)])
 
 # METADATA
@@ -140,6 +228,9 @@ _segments(dialect, kind) := _openstack[kind] if {
 	dialect == "openstack"
 } else := ["latest", kind]
 
+# METADATA
+# title: Paths
+# description: One path of each kind. Nova has no credentials and no tokens; those are as EC2 has them.
 _openstack := {
 	"listing": ["openstack", "latest"],
 	"metadata": ["openstack", "latest", "meta_data.json"],
@@ -160,9 +251,22 @@ _tree(segments) := [segments[0]] if {
 	segments[0] in {"openstack", "ec2"}
 } else := []
 
+# METADATA
+# title: Version
+# description: The version directory of a path; empty outside of one.
 _version(segments) := version if {
 	segments[0] != "healthcheck"
 	version := segments[count(_tree(segments))]
 } else := ""
 
+# METADATA
+# title: Key
+# description: What is below the version directory.
 _key(segments) := concat("/", array.slice(segments, count(_tree(segments)) + 1, count(segments)))
+
+# METADATA
+# title: Key of
+# description: The key of a resource of this kind; what is unknown has none.
+_key_of(kind, segments) := "" if {
+	kind == "unknown"
+} else := _key(segments)

@@ -4,6 +4,92 @@ import data.metaguard.testing
 
 _caller := testing.instance("i-1", "p-1")
 
+test_request_by_path if {
+	request := testing.request(_caller, "GET", "/openstack/latest/password")
+	request == testing.input_for("openstack", "password", "read", _caller)
+	request.request.body == null
+}
+
+test_request_writes if {
+	request := testing.request(_caller, "POST", "/openstack/latest/password")
+	request == testing.input_for("openstack", "password", "write", _caller)
+}
+
+test_request_head_is_get if {
+	testing.request(_caller, "HEAD", "/latest/user-data") == testing.request(_caller, "GET", "/latest/user-data")
+}
+
+# What each path is stands in the dialect's own table, with which a Go test
+# compares this one.
+test_request_knows_both_trees if {
+	resources := {path: [resource.kind, resource.version, resource.key] |
+		some path in [
+			"/", "/openstack/", "/healthcheck", "/openstack/content/0000", "/openstack/2012-08-10/password",
+			"/ec2/1.0/meta-data/public-keys/0/openssh-key", "/latest/meta-data/block-device-mapping/ebs0", "/openstack/2099-01-01/password",
+		]
+		resource := testing.request(_caller, "GET", path).resource
+	}
+	resources == {
+		"/": ["listing", "", ""],
+		"/openstack/": ["listing", "", ""],
+		"/healthcheck": ["health", "", ""],
+		"/openstack/content/0000": ["userdata", "", "content/0000"],
+		"/openstack/2012-08-10/password": ["unknown", "2012-08-10", ""],
+		"/ec2/1.0/meta-data/public-keys/0/openssh-key": ["metadata", "1.0", "meta-data/public-keys/0/openssh-key"],
+		"/latest/meta-data/block-device-mapping/ebs0": ["metadata", "latest", "meta-data/block-device-mapping/ebs0"],
+		"/openstack/2099-01-01/password": ["unknown", "", ""],
+	}
+}
+
+test_request_is_rebuilt if {
+	request := testing.request(_caller, "GET", "//openstack//latest/").request
+	request.path == "/openstack/latest/"
+	request.segments == ["openstack", "latest"]
+}
+
+# No policy ever sees these, so a test that asks one must not pass.
+test_request_undefined_where_no_policy_is_asked if {
+	refused := {
+		["GET", "/openstack//../latest/password"],
+		["GET", "/./latest"],
+		["GET", "/openstack/latest/%70assword"],
+		["GET", "/openstack/latest?x=1"],
+		["GET", "openstack/latest"],
+		["POST", "/openstack/latest/user_data"],
+		["PUT", "/openstack/latest/password"],
+		["DELETE", "/openstack/latest/password"],
+		["get", "/openstack/latest"],
+	}
+	every pair in refused {
+		[method, path] := pair
+		not testing.request(_caller, method, path)
+	}
+}
+
+test_ask_by_kind if {
+	testing.ask(_caller, "GET", "metadata") == testing.input_for("openstack", "metadata", "read", _caller)
+	testing.ask(_caller, "HEAD", "metadata") == testing.ask(_caller, "GET", "metadata")
+	testing.ask(_caller, "POST", "password") == testing.input_for("openstack", "password", "write", _caller)
+}
+
+test_ask_what_no_dialect_has if {
+	testing.ask(_caller, "POST", "metadata").resource.action == "write"
+	put := testing.ask(_caller, "PUT", "token")
+	put.resource.action == "write"
+	put.request.method == "PUT"
+	not testing.ask(_caller, "DELETE", "password")
+	not testing.ask(_caller, "GET", "passwords")
+}
+
+# By kind or by path, it is the same request.
+test_ask_and_request_agree if {
+	kinds := {"listing", "metadata", "password", "userdata", "vendordata", "network", "health", "unknown"}
+	every kind in kinds {
+		asked := testing.ask(_caller, "GET", kind)
+		asked == testing.request(_caller, "GET", asked.request.path)
+	}
+}
+
 test_input_for_reads_its_own if {
 	request := testing.input_for("openstack", "password", "read", _caller)
 	request.request.path == "/openstack/latest/password"
@@ -70,4 +156,11 @@ test_with_session if {
 test_with_body if {
 	request := testing.with_body(testing.input_for("openstack", "password", "write", _caller), "text", 12, 0)
 	request.request.body == {"format": "text", "size": 12, "key_bits": 0}
+}
+
+test_with_header if {
+	request := testing.with_header(testing.ask(_caller, "GET", "metadata"), "user-agent", "curl/8")
+	request.request.headers == {"user-agent": "curl/8"}
+	other := testing.with_header(request, "accept", "*/*")
+	other.request.headers == {"user-agent": "curl/8", "accept": "*/*"}
 }
