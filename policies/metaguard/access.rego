@@ -49,9 +49,11 @@ _reason(kind, action) := "own_instance" if {
 
 # METADATA
 # title: Permissions
-# description: The reasons to allow this request, the team's among them. None means no.
+# description: The reasons to allow this request, the built-in one and the team's. None means no.
 _permissions contains _reason(input.resource.kind, input.resource.action)
 
+# METADATA
+# title: Permissions of the team
 _permissions contains code if some code in data.metaguard.team.allow
 
 # METADATA
@@ -61,18 +63,24 @@ _denied if count(data.metaguard.team.deny) > 0
 
 # METADATA
 # title: Missing
-# description: Why nothing allows this request. Read only where nothing does.
+# description: Why nothing allows this request. Read only where nothing does. What there is no grant for is unknown.
 _missing contains "resource_unknown" if not _grants[input.resource.kind][input.resource.action]
 
+# METADATA
+# title: Missing grant
 _missing contains code if {
 	grant := _grants[input.resource.kind][input.resource.action]
 	not grant in granted
 	code := concat("_", [input.resource.kind, input.resource.action, "not_granted"])
 }
 
+# METADATA
+# title: Missing session
 _missing contains "session_not_valid" if {
 	input.resource.kind == "credentials"
 	own
 }
 
+# METADATA
+# title: Missing grant on the target
 _missing contains "target_not_granted" if not _within_reach(input.resource.kind)

@@ -28,6 +28,8 @@ _hidden_keys contains "admin_pass" if {
 	not "admin_pass:read" in granted
 }
 
+# METADATA
+# title: Keys that the team hides
 _hidden_keys contains name if some name in data.metaguard.team.redact_keys
 
 # METADATA
@@ -42,12 +44,16 @@ _hidden_entries contains entry if {
 	not _team_allows(entry, kind)
 }
 
+# METADATA
+# title: Entries that the team denies
 _hidden_entries contains entry if {
 	data.metaguard.team.deny # without such rules there is nothing to ask
 	some entry, kind in _listed
 	_team_denies(entry, kind)
 }
 
+# METADATA
+# title: Entries that the team hides by name
 _hidden_entries contains entry if some entry in data.metaguard.team.redact_listing
 
 # METADATA
@@ -109,6 +115,8 @@ _listed := _entries.openstack if {
 	input.resource.version != ""
 }
 
+# METADATA
+# title: Listed in the EC2 tree
 _listed := _entries.ec2 if {
 	input.resource.kind == "listing"
 	input.resource.dialect == "openstack"

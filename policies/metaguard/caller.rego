@@ -12,17 +12,23 @@ granted contains name if {
 	some name in data.metaguard.grants.instance_id[input.caller.instance_id]
 }
 
+# METADATA
+# title: Granted to the project
 granted contains name if {
 	input.caller.project_id != ""
 	some name in data.metaguard.grants.project_id[input.caller.project_id]
 }
 
+# METADATA
+# title: Granted to a role
 granted contains name if {
 	some role in input.caller.roles
 	role != ""
 	some name in data.metaguard.grants.role[role]
 }
 
+# METADATA
+# title: Granted to the caller by its id
 granted contains name if {
 	input.caller.id != ""
 	some name in data.metaguard.grants.caller_id[input.caller.id]
@@ -44,12 +50,20 @@ own if {
 #   is no one's data and has no target.
 _within_reach("health")
 
+# METADATA
+# title: Within reach of the instance itself
 _within_reach(_) if own
 
+# METADATA
+# title: Within reach of the address itself
 _within_reach(_) if _own_address
 
+# METADATA
+# title: Within reach by a grant on any target
 _within_reach(_) if "target:any" in granted
 
+# METADATA
+# title: Within reach by a grant on the project
 _within_reach(_) if {
 	input.caller.project_id != ""
 	input.caller.project_id == input.target.project_id

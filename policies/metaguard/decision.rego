@@ -20,6 +20,11 @@ package metaguard
 # entrypoint: true
 default decision := {"allow": false, "reasons": ["not_allowed"]}
 
+# METADATA
+# title: The decision, step by step
+# description: >-
+#   The first that holds: the team's denial, an allow, the empty answer, a refusal with
+#   what is missing.
 decision := _refusal(sort(data.metaguard.team.deny)) if {
 	_denied
 } else := _permission if {
