@@ -10,5 +10,6 @@ func commands() []*cobra.Command {
 		checkCommand(),
 		testCommand(),
 		fmtCommand(),
+		evalCommand(),
 	}
 }
