@@ -13,7 +13,7 @@ import (
 
 // checkNames refuses names in modules and data that mean nothing to the
 // built-in policy. Who replaces that one gives the names a meaning of his own.
-func (b *bundle) checkNames(bad *findings) {
+func (b *content) checkNames(bad *findings) {
 	if b.replaced {
 		return
 	}
@@ -44,7 +44,7 @@ func (b *bundle) checkNames(bad *findings) {
 }
 
 // checkEntrypoint refuses an entrypoint that is not one rule with one value.
-func (s *settings) checkEntrypoint(c *ast.Compiler, b *bundle, bad *findings) {
+func (s *settings) checkEntrypoint(c *ast.Compiler, b *content, bad *findings) {
 	for _, rule := range c.GetRulesExact(s.query) {
 		if len(rule.Head.Args) > 0 || rule.Head.RuleKind() != ast.SingleValue {
 			bad.at(rule.Loc(), CodeEntrypointInvalid, "", "the entrypoint %s must be a rule with one value", s.Entrypoint)
@@ -82,7 +82,7 @@ func (s *settings) checkEntrypoint(c *ast.Compiler, b *bundle, bad *findings) {
 
 // checkShadows refuses data where rules are: the rules would hide it or it
 // would hide them.
-func (b *bundle) checkShadows(c *ast.Compiler, bad *findings) {
+func (b *content) checkShadows(c *ast.Compiler, bad *findings) {
 	root := c.RuleTree.Child(ast.DefaultRootDocument.Value)
 	for _, doc := range b.docs {
 		path, node := shadows(root, doc.root, nil)
@@ -118,9 +118,12 @@ func shadows(node *ast.TreeNode, value any, at []string) ([]string, *ast.TreeNod
 	return nil, nil
 }
 
+// systemRef is where OPA keeps rules for itself, such as system.log.mask.
+var systemRef = ast.Ref{ast.DefaultRootDocument, ast.StringTerm("system")}
+
 // checkReachable refuses packages of the operator that no rule reads, however
 // far from the entrypoint: their rules would compile and do nothing.
-func (s *settings) checkReachable(c *ast.Compiler, b *bundle, bad *findings) {
+func (s *settings) checkReachable(c *ast.Compiler, b *content, bad *findings) {
 	reached := map[util.T]bool{}
 	packages := map[string]bool{}
 	var visit func(util.T)
@@ -145,12 +148,18 @@ func (s *settings) checkReachable(c *ast.Compiler, b *bundle, bad *findings) {
 	for _, module := range b.ownModules() {
 		path := module.Package.Path
 		name := packageName(path)
+		if s.OPA != "" && path.HasPrefix(systemRef) {
+			continue // rules for OPA itself
+		}
 		if len(module.Rules) == 0 || strings.HasSuffix(name, "_test") || packages[path.String()] {
 			continue
 		}
 		hint := didYouMean(name, candidates)
 		if hint == "" {
 			hint = "rules that add to the built-in policy belong in package metaguard.team"
+			if path.HasPrefix(systemRef) {
+				hint = "OPA reads it where the policy block names its configuration, with `opa <file>`"
+			}
 		}
 		bad.at(module.Package.Loc(), CodePackageUnreached, hint,
 			"nothing that the entrypoint %s reads refers to package %s", s.Entrypoint, name)

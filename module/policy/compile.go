@@ -21,8 +21,8 @@ import (
 // maxErrors bounds how much one load can complain.
 const maxErrors = 100
 
-// bundle is what was read, parsed.
-type bundle struct {
+// content is what was read, parsed.
+type content struct {
 	modules map[string]*ast.Module
 	// own holds the names of the operator's modules.
 	own      map[string]bool
@@ -99,6 +99,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		print:      p,
 		timeout:    s.Timeout,
 		revision:   src.revision(),
+		bundles:    src.bundleRevisions(),
 		loaded:     time.Now(),
 		files:      len(src.files),
 		asksWorld:  asksWorld(compiler),
@@ -139,8 +140,8 @@ func asksWorld(compiler *ast.Compiler) bool {
 
 // parse parses all files. Whether the operator's own package metaguard
 // replaces the built-in one is known only then.
-func (s *settings) parse(src *source, bad *findings) *bundle {
-	b := &bundle{modules: map[string]*ast.Module{}, own: map[string]bool{}}
+func (s *settings) parse(src *source, bad *findings) *content {
+	b := &content{modules: map[string]*ast.Module{}, own: map[string]bool{}}
 	for i := range src.files {
 		f := &src.files[i]
 		if !f.isRego() {
@@ -157,6 +158,9 @@ func (s *settings) parse(src *source, bad *findings) *bundle {
 		b.modules[f.name], b.own[f.name] = module, true
 		b.replaced = b.replaced || module.Package.Path.Equal(metaguardPackage)
 	}
+	for i := range src.bundles {
+		s.parseBundle(&src.bundles[i], b, bad)
+	}
 	for _, f := range builtin() {
 		module, err := s.parseModule(&f)
 		if err != nil {
@@ -168,6 +172,23 @@ func (s *settings) parse(src *source, bad *findings) *bundle {
 		}
 	}
 	return b
+}
+
+// parseBundle adds what a bundle brings.
+func (s *settings) parseBundle(from *loadedBundle, b *content, bad *findings) {
+	b.replaced = b.replaced || from.replaces()
+	for i := range from.modules {
+		f := &from.modules[i]
+		module, err := s.parseModule(f)
+		if err != nil {
+			bad.addOPA(err, s)
+			continue
+		}
+		b.modules[f.name], b.own[f.name] = module, true
+	}
+	if len(from.data) > 0 {
+		b.docs = append(b.docs, document{file: &file{name: bundlePrefix + from.name}, root: from.data})
+	}
 }
 
 func (s *settings) parseModule(f *file) (*ast.Module, error) {
@@ -204,7 +225,7 @@ func refersElsewhere(schema any) bool {
 }
 
 // ownModules are the operator's modules in the order of their names.
-func (b *bundle) ownModules() []*ast.Module {
+func (b *content) ownModules() []*ast.Module {
 	modules := make([]*ast.Module, 0, len(b.own))
 	for _, name := range sortedKeys(b.own) {
 		modules = append(modules, b.modules[name])

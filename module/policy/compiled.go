@@ -33,6 +33,7 @@ type Policy struct {
 	print      *printer
 	timeout    time.Duration
 	revision   string
+	bundles    map[string]string
 	loaded     time.Time
 	files      int
 	warnings   []Finding
@@ -97,6 +98,8 @@ type Result struct {
 	Output ast.Value
 	// Answers are what non-deterministic builtins said; nil if none was asked.
 	Answers builtins.NDBCache
+
+	bundles map[string]string // revisions by name
 }
 
 // PanicError is a panic inside OPA, caught.
@@ -124,7 +127,7 @@ func (p *Policy) Decide(ctx context.Context, in *decision.Input) Result {
 // verdict. Whatever is not a well-formed decision is a denial.
 func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
 	start := time.Now()
-	result = Result{Input: q.Input, Revision: p.revision, Time: q.Time}
+	result = Result{Input: q.Input, Revision: p.revision, Time: q.Time, bundles: p.bundles}
 	if result.Time.IsZero() {
 		result.Time = start
 	}

@@ -4,6 +4,8 @@ package policy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,10 +23,25 @@ type Engine struct {
 	onLoad   func(LoadEvent)
 	interval time.Duration
 
+	opaLog   LogHook
+	stateDir string
+
 	live atomic.Pointer[Policy]
+	// ready is closed when a policy is live for the first time.
+	ready     chan struct{}
+	readyOnce sync.Once
+
+	// remote is OPA's machinery, where it is configured; nil before Start.
+	remote     atomic.Pointer[remote]
+	lostEvents atomic.Uint64
 
 	// loading is held while files are read and compiled.
 	loading sync.Mutex
+	// local are the files that were loaded last; loading guards it.
+	local *source
+	// bundlesFailed tells that the status' error is of bundles; the status'
+	// lock guards it.
+	bundlesFailed bool
 	// failed is the content that did not load last, so that it is reported
 	// once; loading guards it.
 	failed string
@@ -71,6 +88,8 @@ type Status struct {
 	Files int `json:"files"`
 	// Paths are the operator's directories and files.
 	Paths []string `json:"paths"`
+	// Bundles are the states of bundles, by name.
+	Bundles map[string]BundleStatus `json:"bundles,omitempty"`
 }
 
 // New loads and checks a policy. It opens no socket and starts no goroutine,
@@ -81,31 +100,43 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{settings: s, interval: defaultInterval}
+	e := &Engine{settings: s, interval: defaultInterval, ready: make(chan struct{})}
 	for _, opt := range opts {
 		opt(e)
 	}
-	src, err := read(s.Paths)
+	src, err := s.read()
 	if err != nil {
 		return nil, err
 	}
-	snap, err := s.compile(ctx, src, e.print)
+	compiled, err := s.compile(ctx, src, e.print)
 	if err != nil {
 		return nil, err
 	}
-	e.key = s.key(src)
-	e.swap(snap)
+	e.key, e.local = s.key(src), src
+	s.remote = src.opa != nil && src.opa.remote
+	e.status.Key, e.status.Paths = e.key, s.Paths
+	if !e.awaitsBundles() {
+		e.swap(compiled, true)
+	}
 	return e, nil
 }
+
+// awaitsBundles tells that files alone are not the whole policy: deciding
+// without a team's bundles would leave out what they deny.
+func (e *Engine) awaitsBundles() bool { return e.settings != nil && e.settings.remote }
 
 // Key is what [Digest] gave for the configuration and the files when they were
 // loaded. It stays the same when edits are loaded later.
 func (e *Engine) Key() string { return e.key }
 
-// Start makes the engine follow its files. Starting twice is starting once.
+// Start makes the engine follow its files and bundles. Starting twice is
+// starting once.
 func (e *Engine) Start() error {
 	e.watcher.Lock()
 	defer e.watcher.Unlock()
+	if err := e.startRemote(); err != nil {
+		return err
+	}
 	if e.watcher.cancel != nil || len(e.settings.Paths) == 0 {
 		return nil
 	}
@@ -119,6 +150,36 @@ func (e *Engine) Start() error {
 	return nil
 }
 
+func (e *Engine) startRemote() error {
+	if e.remote.Load() != nil || e.local.opa == nil {
+		return nil
+	}
+	r, err := newRemote(e, e.local.opa)
+	if err != nil {
+		return fmt.Errorf("preparing OPA: %w", err)
+	}
+	e.remote.Store(r)
+	if err := r.start(); err != nil {
+		return fmt.Errorf("starting OPA: %w", err)
+	}
+	return nil
+}
+
+// WaitReady waits until a policy decides, at most until ctx is done. Only an
+// engine with bundles has to be waited for, after Start.
+func (e *Engine) WaitReady(ctx context.Context) error {
+	select {
+	case <-e.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	why := "no policy has come from elsewhere yet"
+	if status := e.Status(); status.LastError != "" {
+		why += ": " + status.LastError
+	}
+	return errors.New(why)
+}
+
 // Stop ends what Start began and waits for it, at most until ctx is done. The
 // engine still decides afterwards: requests of an old configuration may be in
 // flight.
@@ -126,7 +187,11 @@ func (e *Engine) Stop(ctx context.Context) {
 	e.watcher.Lock()
 	cancel, done := e.watcher.cancel, e.watcher.done
 	e.watcher.cancel, e.watcher.done = nil, nil
+	r := e.remote.Load()
 	e.watcher.Unlock()
+	if r != nil {
+		r.close(ctx)
+	}
 	if cancel == nil {
 		return
 	}
@@ -146,9 +211,26 @@ func (e *Engine) Decide(ctx context.Context, in *decision.Input) Result {
 		live = e.live.Load()
 	}
 	if live == nil {
+		live = e.await(ctx)
+	}
+	if live == nil {
 		return Result{Reason: decision.PolicyNotReady, Time: start, Duration: time.Since(start)}
 	}
 	return live.Decide(ctx, in)
+}
+
+// await waits for the first policy, for as long as requests may wait.
+func (e *Engine) await(ctx context.Context) *Policy {
+	if e == nil || !e.awaitsBundles() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.settings.ReadyTimeout)
+	defer cancel()
+	select {
+	case <-e.ready:
+	case <-ctx.Done():
+	}
+	return e.live.Load()
 }
 
 // Policy is what is in force; nil if nothing is yet.
@@ -160,72 +242,22 @@ func (e *Engine) Status() Status {
 	defer e.status.Unlock()
 	status := e.status.Status
 	status.Paths = slices.Clone(status.Paths)
+	if r := e.remote.Load(); r != nil {
+		status.Bundles = r.status()
+	}
 	return status
 }
 
-// swap makes a policy live.
-func (e *Engine) swap(snap *Policy) {
-	e.live.Store(snap)
+// swap makes a policy live; well tells that nothing newer is broken.
+func (e *Engine) swap(next *Policy, well bool) {
+	e.live.Store(next)
 	e.status.Lock()
 	defer e.status.Unlock()
 	st := &e.status.Status
-	st.Key, st.Paths = e.key, e.settings.Paths
-	st.Revision, st.LoadedAt, st.Files = snap.revision, snap.loaded, snap.files
-	st.LastError, st.LastErrorAt = "", time.Time{}
+	st.Revision, st.LoadedAt, st.Files = next.revision, next.loaded, next.files
+	if well {
+		st.LastError, st.LastErrorAt = "", time.Time{}
+	}
 	st.Loads++
-}
-
-// reload loads the files as they are now. What cannot be loaded changes
-// nothing but the status and is reported once for each distinct content.
-func (e *Engine) reload(ctx context.Context) {
-	e.loading.Lock()
-	defer e.loading.Unlock()
-	start := time.Now()
-	src, err := read(e.settings.Paths)
-	if err != nil {
-		e.fail(ctx, start, err.Error(), err)
-		return
-	}
-	live, revision := e.live.Load(), src.revision()
-	if revision == live.revision {
-		if e.failed != "" {
-			e.failed = ""
-			e.status.Lock()
-			e.status.LastError, e.status.LastErrorAt = "", time.Time{}
-			e.status.Unlock()
-			e.report(LoadEvent{Revision: revision, Duration: time.Since(start)})
-		}
-		return
-	}
-	if revision == e.failed {
-		return
-	}
-	snap, err := e.settings.compile(ctx, src, e.print)
-	if err != nil {
-		e.fail(ctx, start, revision, err)
-		return
-	}
-	e.failed = ""
-	e.swap(snap)
-	e.report(LoadEvent{Revision: snap.revision, Duration: time.Since(start)})
-}
-
-// fail notes that content did not load. A load that was interrupted by Stop
-// says nothing about the content.
-func (e *Engine) fail(ctx context.Context, start time.Time, content string, err error) {
-	if ctx.Err() != nil || content == e.failed {
-		return
-	}
-	e.failed = content
-	e.status.Lock()
-	e.status.LastError, e.status.LastErrorAt = err.Error(), time.Now()
-	e.status.Failures++
-	e.status.Unlock()
-	e.report(LoadEvent{Revision: e.live.Load().revision, Err: err, Duration: time.Since(start)})
-}
-
-func (e *Engine) report(event LoadEvent) {
-	if e.onLoad != nil {
-		e.onLoad(event)
-	}
+	e.readyOnce.Do(func() { close(e.ready) })
 }

@@ -38,6 +38,7 @@ const (
 	CodeAcceptUnused      = "accept_unused"
 	CodeBundleRefused     = "bundle_refused"
 	CodeTooLarge          = "too_large"
+	CodeOPAConfig         = "opa_config"
 	CodeInternal          = "internal"
 )
 

@@ -61,6 +61,14 @@ type Config struct {
 	// ReadyTimeout bounds how long a request waits for a policy that comes
 	// from elsewhere. Local files are ready when New returns. Default: 10s.
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"`
+	// OPA is a file with OPA's own configuration: services, bundles, discovery,
+	// decision_logs, status, keys, labels, caching and persistence_directory.
+	// Policies from bundles are added to the built-in one and to Paths.
+	// Default: none.
+	OPA string `json:"opa,omitempty"`
+	// RefuseUnlogged makes [Engine.Record] fail where a decision event finds
+	// OPA's buffer full. Default: the oldest event is dropped and counted.
+	RefuseUnlogged bool `json:"refuse_unlogged,omitempty"`
 	// Samples are requests that the smoke test tries when a policy is loaded,
 	// without a caller. Default: none, and no smoke test.
 	Samples []decision.Input `json:"samples,omitempty"`
@@ -89,6 +97,12 @@ func WithLoadHook(hook func(LoadEvent)) Option {
 	return func(e *Engine) { e.onLoad = hook }
 }
 
+// WithStateDir gives a directory in which OPA keeps what bundles persist, unless
+// its configuration names one. Default: .opa in the working directory.
+func WithStateDir(dir string) Option {
+	return func(e *Engine) { e.stateDir = dir }
+}
+
 // WithPollInterval sets how often the files are looked at. Default: 500ms,
 // which makes an edit live within two seconds.
 func WithPollInterval(interval time.Duration) Option {
@@ -100,6 +114,8 @@ type settings struct {
 	Config
 	query ast.Ref
 	caps  *ast.Capabilities
+	// remote tells that policies come from elsewhere too.
+	remote bool
 	// reachesOut tells that evaluating a sample could reach out of the process.
 	reachesOut bool
 }
@@ -118,6 +134,12 @@ func (c Config) check() (*settings, error) {
 		}
 		if !slices.Contains(s.Paths, abs) {
 			s.Paths = append(s.Paths, abs)
+		}
+	}
+	if s.OPA != "" {
+		var err error
+		if s.OPA, err = filepath.Abs(s.OPA); err != nil {
+			return nil, fmt.Errorf("resolving the path of OPA's configuration %q: %w", c.OPA, err)
 		}
 	}
 	if s.Entrypoint == "" {
@@ -145,6 +167,27 @@ func (c Config) check() (*settings, error) {
 	return s, nil
 }
 
+// read reads the operator's files, OPA's configuration among them.
+func (s *settings) read() (*source, error) {
+	src, err := read(s.Paths)
+	if err != nil || s.OPA == "" {
+		return src, err
+	}
+	if src.opa, err = readOPA(s.OPA); err != nil {
+		return nil, err
+	}
+	switch {
+	case s.RefuseUnlogged && src.opa.logsToServer && src.opa.bufferEvents == 0:
+		err = errors.New("log_full refuse needs decision_logs.reporting.buffer_type event: how full a buffer of type size is cannot be told")
+	case s.RefuseUnlogged && src.opa.rateLimited:
+		err = errors.New("log_full refuse and decision_logs.reporting.max_decisions_per_second exclude each other: a rate limit drops events")
+	}
+	if err != nil {
+		return nil, &Error{Findings: []Finding{{File: src.opa.name, Code: CodeOPAConfig, Message: err.Error()}}}
+	}
+	return src, nil
+}
+
 // entrypointRef turns a/b/c into data.a.b.c.
 func entrypointRef(entrypoint string) (ast.Ref, error) {
 	ref := ast.Ref{ast.DefaultRootDocument}
@@ -169,7 +212,7 @@ func Digest(c Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	src, err := read(s.Paths)
+	src, err := s.read()
 	if err != nil {
 		return "", err
 	}

@@ -25,7 +25,7 @@ type ruleIndex struct {
 var codeRules = []string{"decision", "_reason", "_missing"}
 
 // indexRules finds the rules that give codes.
-func (b *bundle) indexRules() ruleIndex {
+func (b *content) indexRules() ruleIndex {
 	index := ruleIndex{constant: map[string][]string{}}
 	for _, name := range sortedKeys(b.modules) {
 		module := b.modules[name]

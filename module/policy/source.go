@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,13 +44,20 @@ type file struct {
 // isRego tells Rego from data.
 func (f *file) isRego() bool { return strings.HasSuffix(f.name, ".rego") }
 
+// isSystem tells a rule for OPA itself, such as package system.log.
+func (f *file) isSystem() bool { return systemPackage.Match(f.bytes) }
+
+var systemPackage = regexp.MustCompile(`(?m)^\s*package\s+system(\.|\s|$)`)
+
 // source is everything that one load has read, in a fixed order.
 type source struct {
-	files []file
+	files   []file
+	bundles []loadedBundle
+	opa     *opaConfig
 }
 
 // empty tells that there is nothing of the operator's.
-func (s *source) empty() bool { return len(s.files) == 0 }
+func (s *source) empty() bool { return len(s.files) == 0 && len(s.bundles) == 0 }
 
 // read reads all that paths hold. The error is an *Error.
 func read(paths []string) (*source, error) {
@@ -228,7 +236,25 @@ func (s *source) revision() string {
 	}
 	part("built-in", builtinDigest())
 	part("opa", []byte(version.Version))
-	return hex.EncodeToString(h.Sum(nil))
+	digest := hex.EncodeToString(h.Sum(nil))
+	if len(s.bundles) == 0 {
+		return digest
+	}
+	// What a team calls its bundles says more than a digest.
+	names := make([]string, 0, len(s.bundles)+1)
+	for _, b := range s.bundles {
+		names = append(names, b.name+"@"+b.revision)
+	}
+	if len(s.files) > 0 {
+		names = append(names, "files@"+digest[:12])
+	}
+	return strings.Join(names, " ")
+}
+
+// shortDigest is a name for something long, fit for a directory.
+func shortDigest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])[:12]
 }
 
 // key is the digest of the configuration and of what was read.
@@ -240,6 +266,9 @@ func (s *settings) key(src *source) string {
 	h := sha256.New()
 	_, _ = h.Write(config)
 	_, _ = io.WriteString(h, src.revision())
+	if src.opa != nil {
+		_, _ = h.Write(src.opa.raw)
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 

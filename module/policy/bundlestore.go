@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/storage"
+)
+
+// bundleStore is where OPA keeps what bundles bring. Before a change is
+// committed, the engine compiles all that there would be; what it refuses is
+// not committed, and OPA reports it as the activation's failure.
+type bundleStore struct {
+	storage.Store
+	commit  func(ctx context.Context, txn storage.Transaction, commit func() error) error
+	writing atomic.Uint64 // the one write transaction that can be open; whoever reads it is in it
+}
+
+// NewTransaction notes which transactions write.
+func (s *bundleStore) NewTransaction(ctx context.Context, params ...storage.TransactionParams) (storage.Transaction, error) {
+	txn, err := s.Store.NewTransaction(ctx, params...)
+	if err == nil && len(params) > 0 && params[0].Write {
+		// The store allows one at a time, and holds its lock until it ends.
+		s.writing.Store(txn.ID())
+	}
+	return txn, err
+}
+
+// Commit lets the engine have its say.
+func (s *bundleStore) Commit(ctx context.Context, txn storage.Transaction) error {
+	commit := func() error { return s.Store.Commit(ctx, txn) }
+	if s.writing.Load() != txn.ID() {
+		return commit()
+	}
+	committed := false
+	err := s.commit(ctx, txn, func() error { committed = true; return commit() })
+	if !committed {
+		s.Abort(ctx, txn)
+	}
+	return err
+}
+
+// loadedBundle is a bundle that OPA has activated, as it lies in the store.
+type loadedBundle struct {
+	name     string
+	revision string
+	roots    []string
+	modules  []file
+	data     map[string]any
+}
+
+// readBundles reads all bundles out of the store. The data is the store's own:
+// it must not be used after the transaction.
+func readBundles(ctx context.Context, store storage.Store, txn storage.Transaction) ([]loadedBundle, error) {
+	names, err := bundle.ReadBundleNamesFromStore(ctx, store, txn)
+	if err != nil && !storage.IsNotFound(err) {
+		return nil, fmt.Errorf("reading the names of bundles: %w", err)
+	}
+	slices.Sort(names)
+	bundles := make([]loadedBundle, 0, len(names))
+	for _, name := range names {
+		b, err := readBundle(ctx, store, txn, name)
+		if err != nil {
+			return nil, err
+		}
+		bundles = append(bundles, b)
+	}
+	return bundles, nil
+}
+
+func readBundle(ctx context.Context, store storage.Store, txn storage.Transaction, name string) (loadedBundle, error) {
+	b := loadedBundle{name: name, data: map[string]any{}}
+	var err error
+	if b.roots, err = bundle.ReadBundleRootsFromStore(ctx, store, txn, name); err != nil {
+		return b, fmt.Errorf("reading the roots of bundle %s: %w", name, err)
+	}
+	if err := b.checkManifest(ctx, store, txn); err != nil {
+		return b, err
+	}
+	if b.revision, err = bundle.ReadBundleRevisionFromStore(ctx, store, txn, name); err != nil && !storage.IsNotFound(err) {
+		return b, fmt.Errorf("reading the revision of bundle %s: %w", name, err)
+	}
+	ids, err := store.ListPolicies(ctx, txn)
+	if err != nil {
+		return b, fmt.Errorf("listing the modules of bundle %s: %w", name, err)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		path, ok := strings.CutPrefix(id, name+"/")
+		if !ok || !loadable(path) {
+			continue
+		}
+		content, err := store.GetPolicy(ctx, txn, id)
+		if err != nil {
+			return b, fmt.Errorf("reading %s: %w", id, err)
+		}
+		b.modules = append(b.modules, file{name: bundlePrefix + id, rel: id, bytes: content})
+	}
+	for _, root := range b.roots {
+		path, ok := storage.ParsePath("/" + strings.Trim(root, "/"))
+		if !ok {
+			return b, fmt.Errorf("bundle %s has the root %q, which is no path", name, root)
+		}
+		value, err := store.Read(ctx, txn, path)
+		if storage.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return b, fmt.Errorf("reading the data of bundle %s: %w", name, err)
+		}
+		putAt(b.data, path, value)
+	}
+	if b.revision == "" {
+		b.revision = b.digest()
+	}
+	return b, nil
+}
+
+// checkManifest refuses roots that are not a team's, and other Rego.
+func (b *loadedBundle) checkManifest(ctx context.Context, store storage.Store, txn storage.Transaction) error {
+	refuse := func(hint, format string, args ...any) error {
+		return &Error{Findings: []Finding{{File: bundlePrefix + b.name, Code: CodeBundleRefused, Message: fmt.Sprintf(format, args...), Hint: hint}}}
+	}
+	for _, root := range b.roots {
+		segments := strings.Split(strings.Trim(root, "/"), "/")
+		switch {
+		case segments[0] == "":
+			return refuse(`write roots into its .manifest, such as {"roots": ["metaguard/team", "metaguard/grants"]}`,
+				"the bundle declares no roots, so that it would erase the built-in policy")
+		case segments[0] == "system", segments[0] != "metaguard", len(segments) == 1:
+		case !slices.Contains(bundleRoots, segments[1]):
+			return refuse("a team's roots below metaguard are metaguard/team, metaguard/grants and metaguard/settings; metaguard/decision replaces the built-in policy",
+				"the root %s belongs to the built-in policy", root)
+		}
+	}
+	manifest, err := store.Read(ctx, txn, bundle.ManifestStoragePath(b.name))
+	if err != nil {
+		return fmt.Errorf("reading the manifest of bundle %s: %w", b.name, err)
+	}
+	var versions struct {
+		All   *int           `json:"rego_version"`
+		Files map[string]int `json:"file_rego_versions"`
+	}
+	encoded, err := json.Marshal(manifest)
+	if err != nil {
+		return fmt.Errorf("reading the manifest of bundle %s: %w", b.name, err)
+	}
+	if err := json.Unmarshal(encoded, &versions); err != nil {
+		return fmt.Errorf("reading the manifest of bundle %s: %w", b.name, err)
+	}
+	const hint = "rewrite its rules with `opa fmt --write --rego-v1` and build it without --v0-compatible"
+	if versions.All != nil && *versions.All != 1 {
+		return refuse(hint, "the bundle is written in Rego v%d, and Metaguard takes v1", *versions.All)
+	}
+	for _, pattern := range sortedKeys(versions.Files) {
+		if version := versions.Files[pattern]; version != 1 {
+			return refuse(hint, "%s of the bundle is written in Rego v%d, and Metaguard takes v1", pattern, version)
+		}
+	}
+	return nil
+}
+
+// bundlePrefix stands before the names of files in bundles in messages.
+const bundlePrefix = "bundle:"
+
+// bundleRoots are the names below metaguard that a bundle may have as a root.
+var bundleRoots = []string{"team", "grants", "settings", "decision"}
+
+// replaces tells that the bundle brings the decision itself.
+func (b *loadedBundle) replaces() bool {
+	return slices.ContainsFunc(b.roots, func(root string) bool {
+		root = strings.Trim(root, "/")
+		return root == "metaguard" || root == "metaguard/decision" || strings.HasPrefix(root, "metaguard/decision/")
+	})
+}
+
+// digest names what is in a bundle that says no revision.
+func (b *loadedBundle) digest() string {
+	h := sha256.New()
+	for _, f := range b.modules {
+		_, _ = io.WriteString(h, f.rel+"\x00")
+		_, _ = h.Write(f.bytes)
+	}
+	_ = json.NewEncoder(h).Encode(b.data) // it was JSON
+	return hex.EncodeToString(h.Sum(nil))[:12]
+}
+
+// bundleRevisions are the revisions of all bundles, by name.
+func (s *source) bundleRevisions() map[string]string {
+	if len(s.bundles) == 0 {
+		return nil
+	}
+	revisions := make(map[string]string, len(s.bundles))
+	for _, b := range s.bundles {
+		revisions[b.name] = b.revision
+	}
+	return revisions
+}
+
+// putAt puts a value at a path of an object.
+func putAt(object map[string]any, path storage.Path, value any) {
+	for i, name := range path {
+		if i == len(path)-1 {
+			object[name] = value
+			return
+		}
+		inner, ok := object[name].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			object[name] = inner
+		}
+		object = inner
+	}
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/plugins"
+	"github.com/open-policy-agent/opa/v1/plugins/logs"
+	"github.com/open-policy-agent/opa/v1/server"
+	"github.com/open-policy-agent/opa/v1/version"
+)
+
+// Event is the record of one decision in OPA's own decision-log format. It
+// holds the whole input, the time that the policy took for now and what
+// non-deterministic builtins said, so that the decision can be made again.
+type Event = logs.EventV1
+
+// ErrLogFull says that an event could not be kept for the log service. Without
+// [Config.RefuseUnlogged] the oldest events are dropped instead, and counted.
+var ErrLogFull = errors.New("the buffer of decision events is full")
+
+// About is what an event says beside the decision itself.
+type About struct {
+	// ID is the decision id.
+	ID string
+	// RequestedBy is the address at the other end of the connection.
+	RequestedBy string
+	// Verdict is what becomes of the request, and Mode why it may differ from
+	// the decision.
+	Verdict, Mode string
+}
+
+// processLabels name this process where no configuration of OPA does.
+var processLabels = map[string]string{"id": uuid.NewString(), "version": version.Version}
+
+// Record makes the event of a decision and hands it to OPA's log service, if
+// one is configured. The event is nil if a rule of the log says to drop it. The
+// only error is [ErrLogFull].
+func (e *Engine) Record(ctx context.Context, result *Result, about About) (*Event, error) {
+	info, err := e.info(result, about)
+	if err != nil {
+		e.lostEvents.Add(1)
+		if e.settings.RefuseUnlogged {
+			return nil, fmt.Errorf("%w: %w", ErrLogFull, err)
+		}
+		return nil, nil
+	}
+	if plugin := e.logs(); plugin != nil {
+		return e.remote.Load().log(ctx, plugin, info, e.settings.RefuseUnlogged)
+	}
+	return &Event{
+		Labels:         processLabels,
+		DecisionID:     info.DecisionID,
+		Revision:       info.Revision,
+		Path:           info.Path,
+		Input:          info.Input,
+		Result:         info.Results,
+		NDBuiltinCache: info.NDBuiltinCache,
+		RequestedBy:    info.RemoteAddr,
+		Timestamp:      info.Timestamp,
+		Metrics:        info.Metrics.All(),
+		Custom:         info.Custom,
+	}, nil
+}
+
+func (e *Engine) logs() *logs.Plugin {
+	r := e.remote.Load()
+	if r == nil {
+		return nil
+	}
+	return logs.Lookup(r.manager)
+}
+
+// info is what OPA's decision log takes.
+func (e *Engine) info(result *Result, about About) (*server.Info, error) {
+	custom := map[string]any{"verdict": about.Verdict, "reason": string(result.Reason), "mode": about.Mode}
+	if len(result.Rules) > 0 {
+		rules := make([]any, len(result.Rules))
+		for i, rule := range result.Rules {
+			rules[i] = rule
+		}
+		custom["rules"] = rules
+	}
+	if result.Err != nil {
+		custom["error"] = result.Err.Error()
+	}
+	info := &server.Info{
+		DecisionID: about.ID,
+		RemoteAddr: about.RequestedBy,
+		Revision:   result.Revision,
+		Path:       e.settings.Entrypoint,
+		Timestamp:  result.Time.UTC(),
+		InputAST:   result.Input,
+		Metrics:    evalMetrics{metrics.NoOp(), result.Duration.Nanoseconds()},
+		Custom:     map[string]any{"metaguard": custom},
+	}
+	var err error
+	if info.Input, err = documentOf(result.Input); err != nil {
+		return nil, err
+	}
+	if info.Results, err = documentOf(result.Output); err != nil {
+		return nil, err
+	}
+	if len(result.Answers) > 0 {
+		if info.NDBuiltinCache, err = documentOf(result.Answers.AsValue()); err != nil {
+			return nil, err
+		}
+	}
+	if len(result.bundles) > 0 {
+		info.Bundles = make(map[string]server.BundleInfo, len(result.bundles))
+		for name, revision := range result.bundles {
+			info.Bundles[name] = server.BundleInfo{Revision: revision}
+		}
+	}
+	return info, nil
+}
+
+// documentOf is the JSON document of a value; nil of nil.
+func documentOf(value ast.Value) (*any, error) {
+	if value == nil {
+		return nil, nil
+	}
+	document, err := ast.JSON(value)
+	if err != nil {
+		return nil, fmt.Errorf("a value cannot be logged: %w", err)
+	}
+	return &document, nil
+}
+
+// evalMetrics says how long the decision took, under OPA's name for it.
+type evalMetrics struct {
+	metrics.Metrics
+	nanoseconds int64
+}
+
+// All implements OPA's metrics.
+func (m evalMetrics) All() map[string]any {
+	return map[string]any{"timer_rego_query_eval_ns": m.nanoseconds}
+}
+
+// log hands an event to OPA's plugin: through its rules for dropping and
+// masking, into its buffer. What is left of the event comes back.
+func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info, refuse bool) (*Event, error) {
+	if refuse && r.config.logsToServer {
+		// A tenth of the buffer is left for what comes back when an upload fails.
+		waiting := r.pending.Add(1)
+		defer r.pending.Add(-1)
+		if _, size := plugin.BufferSize(); size+waiting > r.bufferEvents.Load()*9/10 {
+			return nil, ErrLogFull
+		}
+	}
+	var kept eventKeeper
+	// The event is written whether or not the client is still there.
+	ctx = context.WithValue(context.WithoutCancel(ctx), eventKeeperKey{}, &kept)
+	if err := plugin.Log(ctx, info); err != nil {
+		r.engine.lostEvents.Add(1)
+		if refuse {
+			return nil, fmt.Errorf("%w: %w", ErrLogFull, err)
+		}
+	}
+	return kept.event, nil
+}
+
+// DroppedEvents counts, by reason, decision events that did not reach the log
+// service or the log, since the engine was started.
+func (e *Engine) DroppedEvents() map[string]uint64 {
+	dropped := map[string]uint64{"lost": e.lostEvents.Load()}
+	r := e.remote.Load()
+	if r == nil {
+		return dropped
+	}
+	for reason, counters := range map[string][]string{
+		"buffer_full": {"decision_logs_dropped_buffer_size_limit_exceeded", "decision_logs_dropped_buffer_size_limit_bytes_exceeded"},
+		"rate_limit":  {"decision_logs_dropped_rate_limit_exceeded"},
+		"encoding":    {"decision_logs_encoding_failure"},
+	} {
+		for _, name := range counters {
+			count, _ := r.metrics.Counter(name).Value().(uint64)
+			dropped[reason] += count
+		}
+	}
+	return dropped
+}
+
+// eventKeeper is where the plugin leaves an event for the request that it
+// belongs to.
+type eventKeeper struct{ event *Event }
+
+type eventKeeperKey struct{}
+
+// eventSink is the plugin that OPA's decision log hands events to, after
+// dropping and masking.
+type eventSink struct{ manager *plugins.Manager }
+
+var _ logs.Logger = eventSink{}
+
+// Log implements OPA's logger of events.
+func (eventSink) Log(ctx context.Context, event Event) error {
+	if kept, ok := ctx.Value(eventKeeperKey{}).(*eventKeeper); ok {
+		kept.event = &event
+	}
+	return nil
+}
+
+// Start implements OPA's plugin.
+func (s eventSink) Start(context.Context) error {
+	s.manager.UpdatePluginStatus(eventPlugin, &plugins.Status{State: plugins.StateOK})
+	return nil
+}
+
+// Stop implements OPA's plugin.
+func (eventSink) Stop(context.Context) {}
+
+// Reconfigure implements OPA's plugin.
+func (eventSink) Reconfigure(context.Context, any) {}
+
+// eventFactory makes the sink.
+type eventFactory struct{}
+
+var _ plugins.Factory = eventFactory{}
+
+// Validate implements OPA's factory.
+func (eventFactory) Validate(*plugins.Manager, []byte) (any, error) { return struct{}{}, nil }
+
+// New implements OPA's factory.
+func (eventFactory) New(manager *plugins.Manager, _ any) plugins.Plugin { return eventSink{manager} }

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/open-policy-agent/opa/v1/logging"
+)
+
+// LogHook receives what OPA's own machinery logs: level is "info", "warn" or
+// "error". What OPA says at debug level is left out: it shows requests to its
+// services.
+type LogHook func(level, message string, fields map[string]any)
+
+// WithLog sends what OPA logs about bundles, discovery and its services to hook.
+func WithLog(hook LogHook) Option {
+	return func(e *Engine) { e.opaLog = hook }
+}
+
+// opaLogger is OPA's logger.
+type opaLogger struct {
+	log    LogHook
+	fields map[string]any
+}
+
+var _ logging.Logger = opaLogger{}
+
+func (l opaLogger) write(level, format string, args []any) {
+	if l.log != nil {
+		l.log(level, fmt.Sprintf(format, args...), l.fields)
+	}
+}
+
+// Debug implements OPA's logger, and says nothing.
+func (opaLogger) Debug(string, ...any) {}
+
+// Info implements OPA's logger.
+func (l opaLogger) Info(format string, args ...any) { l.write("info", format, args) }
+
+// Warn implements OPA's logger.
+func (l opaLogger) Warn(format string, args ...any) { l.write("warn", format, args) }
+
+// Error implements OPA's logger.
+func (l opaLogger) Error(format string, args ...any) { l.write("error", format, args) }
+
+// WithFields implements OPA's logger.
+func (l opaLogger) WithFields(fields map[string]any) logging.Logger {
+	merged := maps.Clone(l.fields)
+	if merged == nil {
+		merged = map[string]any{}
+	}
+	maps.Copy(merged, fields)
+	return opaLogger{log: l.log, fields: merged}
+}
+
+// GetLevel implements OPA's logger.
+func (opaLogger) GetLevel() logging.Level { return logging.Info }
+
+// SetLevel implements OPA's logger; the level is Caddy's to set.
+func (opaLogger) SetLevel(logging.Level) {}
