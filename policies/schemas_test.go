@@ -4,6 +4,7 @@ package policies
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -222,7 +223,8 @@ func TestDataSchema(t *testing.T) {
 		`{}`:                              true,
 		`{"metaguard": {}}`:               true,
 		`{"break_glass": {"until": "x"}}`: true,
-		`{"metaguard": {"settings": {}}}`: false,
+		`{"metaguard": {"settings": {}}}`: true,
+		`{"metaguard": {"settings": []}}`: false,
 		`{"metaguard": {"team": {}}}`:     false,
 		`{"metaguard": {"decision": {}}}`: false,
 		`{"metaguard": {"grants": []}}`:   false,
@@ -240,6 +242,91 @@ func TestDataSchema(t *testing.T) {
 	} {
 		if found := wrong(document(t, text)); (found == "") != ok {
 			t.Errorf("%s: accepted is %v, want %v %s", text, found == "", ok, found)
+		}
+	}
+}
+
+// What the smoke test can say, and nothing more general, can be accepted.
+func TestDataSchemaOfAcceptedFindings(t *testing.T) {
+	wrong := matches(t, "data")
+	accept := func(finding string) any {
+		return map[string]any{"metaguard": map[string]any{"settings": map[string]any{"accept": []any{finding}}}}
+	}
+	definitions := schema(t, "data").(map[string]any)["definitions"].(map[string]any)
+	good := []string{
+		"unknown:read by other_project", "password:write by anonymous", "health:read by no_project",
+		"listing:read by own shows meta_data.json", "metadata:read by own shows /meta/x y",
+	}
+	for _, name := range definitions["grant"].(map[string]any)["enum"].([]any) {
+		good = append(good, "password:read by other_instance without "+name.(string))
+	}
+	for _, example := range definitions["finding"].(map[string]any)["examples"].([]any) {
+		good = append(good, example.(string))
+	}
+	for _, finding := range good {
+		if found := wrong(accept(finding)); found != "" {
+			t.Errorf("%q is refused: %s", finding, found)
+		}
+	}
+	for _, finding := range []string{
+		"", "password:read", "password:read by", "password:read by all", "passwords:read by own", "password:delete by own", "password:* by own",
+		"password:read by own ", " password:read by own", "password:read by own without", "password:read by own without target:all",
+		"metadata:read by own shows", "metadata:read by own shows ", "password:read by own, unknown:read by own",
+	} {
+		if wrong(accept(finding)) == "" {
+			t.Errorf("%q is accepted", finding)
+		}
+	}
+	for text, ok := range map[string]bool{
+		`{"accept": []}`:                                             true,
+		`{"accept": "password:read by own"}`:                         false,
+		`{"accept": {"password:read by own": true}}`:                 false,
+		`{"accept": [true]}`:                                         false,
+		`{"accept": ["unknown:read by own", "unknown:read by own"]}`: false,
+		`{"acept": ["unknown:read by own"]}`:                         false,
+	} {
+		if found := wrong(document(t, `{"metaguard": {"settings": `+text+`}}`)); (found == "") != ok {
+			t.Errorf("%s: accepted is %v, want %v %s", text, found == "", ok, found)
+		}
+	}
+}
+
+// Editors show descriptions where a name is typed, so that every one has its own.
+func TestSchemasDescribeEverything(t *testing.T) {
+	for _, name := range []string{"input", "data", "decision"} {
+		properties := 0
+		var visit func(path string, value any)
+		visit = func(path string, value any) {
+			switch value := value.(type) {
+			case []any:
+				for i, item := range value {
+					visit(fmt.Sprintf("%s/%d", path, i), item)
+				}
+			case map[string]any:
+				if value["$id"] != nil {
+					t.Errorf("%s%s: has an $id, which tools would try to fetch", name, path)
+				}
+				for _, group := range []string{"properties", "definitions"} {
+					members, _ := value[group].(map[string]any)
+					for member, inner := range members {
+						properties++
+						if text, _ := inner.(map[string]any)["description"].(string); text == "" {
+							t.Errorf("%s%s/%s/%s: has no description", name, path, group, member)
+						}
+					}
+				}
+				for member, inner := range value {
+					visit(path+"/"+member, inner)
+				}
+			}
+		}
+		root := schema(t, name).(map[string]any)
+		visit("", root)
+		if properties < 5 {
+			t.Errorf("%s: only %d properties", name, properties)
+		}
+		if root["$schema"] != "http://json-schema.org/draft-07/schema#" || root["title"] == nil || root["description"] == nil {
+			t.Errorf("%s: is no draft-07 schema with a title and a description", name)
 		}
 	}
 }

@@ -24,7 +24,7 @@ test_request_head_is_get if {
 test_request_knows_both_trees if {
 	resources := {path: [resource.kind, resource.version, resource.key] |
 		some path in [
-			"/", "/openstack/", "/healthcheck", "/openstack/content/0000", "/openstack/2012-08-10/password",
+			"/", "/openstack/", "/healthcheck", "/healthcheck/", "/openstack/content/0000", "/openstack/2012-08-10/password",
 			"/ec2/1.0/meta-data/public-keys/0/openssh-key", "/latest/meta-data/block-device-mapping/ebs0", "/openstack/2099-01-01/password",
 		]
 		resource := testing.request(_caller, "GET", path).resource
@@ -33,6 +33,7 @@ test_request_knows_both_trees if {
 		"/": ["listing", "", ""],
 		"/openstack/": ["listing", "", ""],
 		"/healthcheck": ["health", "", ""],
+		"/healthcheck/": ["unknown", "", ""],
 		"/openstack/content/0000": ["userdata", "", "content/0000"],
 		"/openstack/2012-08-10/password": ["unknown", "2012-08-10", ""],
 		"/ec2/1.0/meta-data/public-keys/0/openssh-key": ["metadata", "1.0", "meta-data/public-keys/0/openssh-key"],

@@ -20,6 +20,8 @@ allow contains "break_glass" if {
 	_glass_broken
 }
 
+# METADATA
+# title: Reads a password
 _reads_password if {
 	input.resource.kind == "password"
 	input.resource.action == "read"
