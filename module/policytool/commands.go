@@ -11,5 +11,7 @@ func commands() []*cobra.Command {
 		testCommand(),
 		fmtCommand(),
 		evalCommand(),
+		replayCommand(),
+		draftCommand(),
 	}
 }

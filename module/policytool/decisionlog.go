@@ -102,16 +102,7 @@ func (e *unreadableError) orNil() error {
 func readLogs(ctx context.Context, paths []string, each func(*record) error) error {
 	p, unreadable := newParser(), &unreadableError{}
 	err := scanLogs(ctx, paths, nil, func(l line) error {
-		r, err := p.record(l)
-		switch {
-		case err != nil:
-			unreadable.note(&lineError{File: l.file, Line: l.number, Err: err})
-			return nil
-		case r == nil:
-			return nil
-		default:
-			return each(r)
-		}
+		return p.each(l, unreadable, each)
 	})
 	if err != nil {
 		return err

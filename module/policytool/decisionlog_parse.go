@@ -47,6 +47,18 @@ type custom struct {
 	} `json:"metaguard"`
 }
 
+// each calls do for the decision in a line, if there is one, and notes a line
+// that cannot be read.
+func (p *parser) each(l line, unreadable *unreadableError, do func(*record) error) error {
+	switch r, err := p.record(l); {
+	case err != nil:
+		unreadable.note(&lineError{File: l.file, Line: l.number, Err: err})
+	case r != nil:
+		return do(r)
+	}
+	return nil
+}
+
 // record reads one line; nil means that it is no decision. Members that a
 // decision does not need are skipped.
 func (p *parser) record(l line) (*record, error) {

@@ -90,7 +90,8 @@ func firstByte(in *bufio.Reader) (byte, error) {
 // scanLines reads lines, and skips over those that are too long.
 func scanLines(in *bufio.Reader, name string, each func(line) error) error {
 	var long []byte
-	for number := 1; ; number++ {
+	atEnd := false
+	for number := 1; !atEnd; number++ {
 		l := line{file: name, number: number}
 		text, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -108,7 +109,7 @@ func scanLines(in *bufio.Reader, name string, each func(line) error) error {
 			}
 			text = long
 		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		if atEnd = errors.Is(err, io.EOF); err != nil && !atEnd {
 			return fmt.Errorf("reading %s: %w", name, err)
 		}
 		l.text = bytes.TrimSpace(text)
@@ -117,10 +118,8 @@ func scanLines(in *bufio.Reader, name string, each func(line) error) error {
 				return err
 			}
 		}
-		if err != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // scanEvents reads arrays of events, one array after the other. What is no
@@ -128,33 +127,37 @@ func scanLines(in *bufio.Reader, name string, each func(line) error) error {
 func scanEvents(in *bufio.Reader, name string, each func(line) error) error {
 	bounded := &boundedReader{source: in, left: maxLine}
 	decoder := jsontext.NewDecoder(bounded, jsontext.AllowDuplicateNames(true))
-	for number := 1; ; {
-		kind := decoder.PeekKind()
-		if depth := decoder.StackDepth(); kind == '[' && depth == 0 || kind == ']' {
-			if _, err := decoder.ReadToken(); err == nil {
-				continue
-			}
+	for number := 1; ; number++ {
+		l := line{file: name, number: number}
+		if l.text, l.err = nextEvent(decoder); errors.Is(l.err, io.EOF) {
+			return nil
 		}
-		event, err := decoder.ReadValue()
-		l := line{file: name, number: number, text: event}
 		var syntax *jsontext.SyntacticError
 		switch {
-		case err == nil:
-		case errors.Is(err, errLineTooLong), errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF):
-			l.err = fmt.Errorf("the rest of the file cannot be read: %w", err)
-		case errors.Is(err, io.EOF):
-			return nil
+		case l.err == nil:
+		case errors.Is(l.err, errLineTooLong), errors.As(l.err, &syntax), errors.Is(l.err, io.ErrUnexpectedEOF):
+			l.err = fmt.Errorf("the rest of the file cannot be read: %w", l.err)
+			return each(l)
 		default:
-			return fmt.Errorf("reading %s: %w", name, err)
+			return fmt.Errorf("reading %s: %w", name, l.err)
 		}
 		if err := each(l); err != nil {
 			return err
 		}
-		if l.err != nil {
-			return nil
-		}
-		number++
 		bounded.left = maxLine
+	}
+}
+
+// nextEvent reads the next element, over the ends of arrays.
+func nextEvent(decoder *jsontext.Decoder) (jsontext.Value, error) {
+	for {
+		kind := decoder.PeekKind()
+		if kind != ']' && (kind != '[' || decoder.StackDepth() > 0) {
+			return decoder.ReadValue()
+		}
+		if _, err := decoder.ReadToken(); err != nil {
+			return nil, err
+		}
 	}
 }
 

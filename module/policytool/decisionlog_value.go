@@ -51,7 +51,12 @@ func (p *parser) value(at place) (ast.Value, error) {
 		return p.object(at)
 	case '[':
 		return p.array(at)
+	default:
+		return p.scalar(at)
 	}
+}
+
+func (p *parser) scalar(at place) (ast.Value, error) {
 	text, err := p.decoder.ReadValue()
 	if err != nil {
 		return nil, err
