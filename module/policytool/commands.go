@@ -11,7 +11,9 @@ func commands() []*cobra.Command {
 		testCommand(),
 		fmtCommand(),
 		evalCommand(),
+		explainCommand(),
 		replayCommand(),
 		draftCommand(),
+		benchCommand(),
 	}
 }

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policytool
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/topdown/lineage"
+	"github.com/open-policy-agent/opa/v1/util"
+	"github.com/spf13/cobra"
+
+	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/policy"
+)
+
+// maxLines is what fits on a screen.
+const maxLines = 40
+
+// explained is a decision and why it is so.
+type explained struct {
+	*verdict
+	// Gave are the rules that gave the codes.
+	Gave []ruleOutcome `json:"gave"`
+	// Could are the rules that could have allowed it.
+	Could []ruleOutcome `json:"could"`
+	// Others are those of them that are about other requests.
+	Others []ruleOutcome `json:"others,omitempty"`
+	// Broke is where a function failed, which makes the decision an error.
+	Broke []ruleOutcome `json:"broke,omitempty"`
+}
+
+// explainCommand is `metaguard policy explain`.
+func explainCommand() *cobra.Command {
+	var (
+		from   loader
+		asked  question
+		full   bool
+		format = util.NewEnumFlag("text", []string{"text", "json"})
+	)
+	command := &cobra.Command{
+		Use:   "explain",
+		Short: "Tells why a policy decides as it does",
+		Long: `
+Asks a policy about one request, as eval does, and tells why it decided so:
+
+- of an allow, and of a refusal by a rule of the team: the rules that gave the
+  codes, and the expressions that held
+- of any other refusal: the rules that could have allowed it, and the first
+  expression of each that failed
+
+Each expression comes with the values of what stands in it. What is shown fits
+on a screen; --full shows all of it, and OPA's whole trace.`,
+		Example: `  metaguard policy explain --as instance:i-1 --path /openstack/latest/password
+  metaguard policy explain -p policy --log decisions.log --decision 5b1c6c0e-6a8f-4a3e-9d0e-2f8f0e6f8f3e`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(command *cobra.Command, _ []string) error {
+			query, err := asked.query(command.Context(), command.InOrStdin())
+			if err != nil {
+				return err
+			}
+			p, err := from.load(command.Context(), withPrint())
+			if err != nil {
+				return err
+			}
+			result, v, err := ask(command.Context(), p, query)
+			if err != nil {
+				return err
+			}
+			events := p.Trace(command.Context(), query, &result)
+			e := explain(v, &result, events)
+			w := command.OutOrStdout()
+			if format.String() == "json" {
+				if err := printJSON(w, e); err != nil {
+					return err
+				}
+				return v.err()
+			}
+			if full {
+				e.print(w, query.Input, 0)
+				_, _ = fmt.Fprintln(w, "\nOPA's trace")
+				topdown.PrettyTraceWithLocation(w, lineage.Full(events))
+			} else {
+				e.print(w, query.Input, maxLines)
+			}
+			return v.err()
+		},
+	}
+	from.flags(command.Flags())
+	asked.flags(command)
+	command.Flags().BoolVar(&full, "full", false, "Show all of it, and OPA's trace")
+	command.Flags().Var(format, "format", "Format of the explanation")
+	return command
+}
+
+// The rule of the built-in policy that collects the reasons to allow.
+var permissions = ast.MustParseRef("data.metaguard._permissions")
+
+// A rule that fails at an expression about what is asked for, and not about
+// who asks, is about other requests.
+var (
+	aboutRequest = regexp.MustCompile(`\b(kind|action)\b|\binput\.resource\b|\binput\.request\.(method|path|segments)\b`)
+	aboutCaller  = regexp.MustCompile(`\bgranted\b|\binput\.(caller|target|session)\b`)
+)
+
+// explain finds in a trace what decided.
+func explain(v *verdict, result *policy.Result, events []*topdown.Event) *explained {
+	e := &explained{verdict: v, Gave: []ruleOutcome{}, Could: []ruleOutcome{}}
+	t := readTrace(events)
+	if broken := new(topdown.Error); errors.As(result.Err, &broken) && broken.Location != nil {
+		e.Broke = t.failedAt(placeOf(broken.Location))
+		return e
+	}
+	byTeam := false
+	for _, f := range t.frames {
+		if f.rule == nil || f.rule.Default || f.exit == nil || !slices.Contains(v.Rules, placeOf(f.rule.Loc())) {
+			continue
+		}
+		e.Gave = appendNew(e.Gave, t.held(f, 0))
+		byTeam = byTeam || f.rule.Module.Package.Path.String() == "data.metaguard.team"
+	}
+	if v.Reason == decision.PolicyAllow || byTeam {
+		return e
+	}
+	for _, f := range t.candidates() {
+		b := t.failed(f, 0)
+		if at := b.Steps[0]; aboutRequest.MatchString(at.Expr) && !aboutCaller.MatchString(at.Expr) {
+			e.Others = append(e.Others, b)
+		} else {
+			e.Could = appendNew(e.Could, b)
+		}
+	}
+	if len(e.Could) == 0 {
+		e.Could, e.Others = e.Others, nil
+	}
+	// Whoever asks can change his own rules.
+	slices.SortStableFunc(e.Could, func(a, b ruleOutcome) int {
+		return cmp.Compare(strings.Count(a.Place, builtIn), strings.Count(b.Place, builtIn))
+	})
+	return e
+}
+
+// builtIn stands in the names of the built-in policy's files.
+const builtIn = "built-in:"
+
+// failedAt are the rules that failed at a place.
+func (t *trace) failedAt(place string) (found []ruleOutcome) {
+	for _, f := range t.frames {
+		if at := f.failure(); f.rule != nil && at != nil && placeOf(at.expr.Loc()) == place {
+			found = appendNew(found, t.failed(f, 0))
+		}
+	}
+	return found
+}
+
+// candidates are the rules that could have allowed the request and failed:
+// those that the built-in policy asks for permissions, or where another policy
+// replaces it, the entrypoint's own.
+func (t *trace) candidates() []*frame {
+	var roots []*frame
+	for _, f := range t.frames {
+		if f.rule != nil && f.rule.Ref().Equal(permissions) {
+			roots = append(roots, f)
+		}
+	}
+	if len(roots) == 0 {
+		for _, s := range t.frames[0].steps {
+			roots = append(roots, s.rules()...)
+		}
+		return slices.DeleteFunc(roots, func(f *frame) bool { return f.failure() == nil })
+	}
+	var found []*frame
+	for _, root := range roots {
+		for _, s := range root.steps {
+			for _, f := range t.rulesOf(s) {
+				if f.failure() != nil && !slices.Contains(found, f) {
+					found = append(found, f)
+				}
+			}
+		}
+	}
+	return found
+}
