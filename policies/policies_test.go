@@ -18,6 +18,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/util"
 )
 
 // examples lists the worked examples. Each is a team's policy of its own and is
@@ -111,6 +112,7 @@ func newCompiler(t testing.TB) *ast.Compiler {
 	t.Helper()
 	set := ast.NewSchemaSet()
 	set.Put(ast.SchemaRootRef, schema(t, "input"))
+	set.Put(ast.Ref{ast.SchemaRootDocument, ast.StringTerm("input")}, schema(t, "input"))
 	return ast.NewCompiler().WithStrict(true).WithSchemas(set).WithUseTypeCheckAnnotations(true)
 }
 
@@ -166,17 +168,78 @@ func testRego(t *testing.T, example string) {
 	runRego(t, parseDirs(t, dirs...), store, dirs)
 }
 
-// The rule and the test that the README shows are run as they stand there.
+// What the README shows is tried: the first rule and its test run as they stand
+// there, all other Rego compiles beside the built-in policy, and documents parse.
 func TestREADME(t *testing.T) {
-	blocks := regexp.MustCompile("(?ms)^ *```rego\n(.*?)^ *```").FindAllStringSubmatch(string(read(t, "README.md")), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("%d blocks of Rego, want 2", len(blocks))
+	blocks := map[string][]string{}
+	for _, block := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```").FindAllStringSubmatch(string(read(t, "README.md")), -1) {
+		blocks[block[1]] = append(blocks[block[1]], block[2])
+	}
+	if len(blocks["rego"]) < 3 || len(blocks["json"]) < 3 || len(blocks["yaml"]) != 1 {
+		t.Fatalf("the README has lost its examples: %v", blocks)
 	}
 	modules := parseDirs(t, "metaguard", "testing")
 	for i, name := range []string{"team/team.rego", "team/team_test.rego"} {
-		modules[name] = parse(t, name, blocks[i][1])
+		modules[name] = parse(t, name, blocks["rego"][i])
 	}
 	runRego(t, modules, inmem.New(), []string{"metaguard", "testing", "team"})
+
+	for i, text := range blocks["rego"] {
+		formatted, err := format.Source("README.md", []byte(text))
+		if err != nil || string(formatted) != text {
+			t.Errorf("block %d of Rego is not as opa fmt would write it: %v\n%s", i, err, text)
+		}
+		modules := embedded(t)
+		modules["block.rego"] = parse(t, "block.rego", text)
+		compiler := newCompiler(t)
+		if compiler.Compile(modules); compiler.Failed() {
+			t.Errorf("block %d of Rego: %v\n%s", i, compiler.Errors, text)
+		}
+	}
+	for _, text := range blocks["json"] {
+		document(t, text)
+	}
+	for _, text := range blocks["yaml"] {
+		var value map[string]any
+		if err := util.Unmarshal([]byte(text), &value); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+	}
+}
+
+// The README knows every helper and every example.
+func TestREADMEIsComplete(t *testing.T) {
+	text := string(read(t, "README.md"))
+	for name, module := range parseDirs(t, "testing") {
+		if strings.HasSuffix(name, "_test.rego") {
+			continue
+		}
+		for _, rule := range module.Rules {
+			helper := rule.Head.Ref()[0].String()
+			if strings.HasPrefix(helper, "_") {
+				continue
+			}
+			signature := helper
+			if len(rule.Head.Args) > 0 {
+				var args []string
+				for _, arg := range rule.Head.Args {
+					args = append(args, arg.String())
+				}
+				signature += "(" + strings.Join(args, ", ") + ")"
+			}
+			if !strings.Contains(text, "| `"+signature+"` |") {
+				t.Errorf("the README does not list the helper %s", signature)
+			}
+		}
+	}
+	for _, example := range examples(t) {
+		if !strings.Contains(text, "]("+example+")") {
+			t.Errorf("the README does not link %s", example)
+		}
+		if content := read(t, path.Join(example, "README.md")); !bytes.HasPrefix(content, []byte("# ")) {
+			t.Errorf("%s/README.md has no title", example)
+		}
+	}
 }
 
 // runRego runs all tests and wants some in each of dirs.

@@ -38,6 +38,20 @@ test_team_deny_is_never_empty if {
 	_decide(_for("password", "read", _i1), {"deny": {"no"}, "status": 404}) == {"allow": false, "reasons": ["no"], "status": 404}
 }
 
+# A team whose rules deny nothing is no team that denies.
+test_team_that_denies_nothing if {
+	_decide(_for("health", "read", _i1), {"deny": set(), "allow": set()}) == {
+		"allow": true,
+		"reasons": ["health"],
+		"redact": {"keys": ["admin_pass"]},
+	}
+}
+
+test_empty_is_for_reading if {
+	request := json.patch(_for("password", "read", _i1), [{"op": "replace", "path": "/resource/action", "value": "erase"}])
+	_decide(request, {}) == {"allow": false, "reasons": ["resource_unknown"]}
+}
+
 test_team_status_of_a_refusal if {
 	_decide(_for("unknown", "read", _i1), {"status": 404}) == {"allow": false, "reasons": ["resource_unknown"], "status": 404}
 }
