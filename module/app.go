@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/metaguard/metaguard/module/identity"
 	"github.com/metaguard/metaguard/module/policy"
@@ -31,6 +33,7 @@ type App struct {
 	background  []starter
 	inventories []*identity.RemoteIP
 	passwords   []*passwords
+	candidates  []*candidate
 }
 
 // CaddyModule returns the Caddy module information.
@@ -49,7 +52,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 // Start begins to watch policies and inventories.
 func (a *App) Start() error {
 	for _, engine := range a.engines {
-		if err := engine.Start(); err != nil {
+		if err := startEngine(engine); err != nil {
 			return fmt.Errorf("starting policy: %w", err)
 		}
 	}
@@ -63,6 +66,29 @@ func (a *App) Start() error {
 	return errors.Join(failures...)
 }
 
+// startEngine starts an engine. Where its policy comes from elsewhere and has
+// not come in time, a reload is refused, so that what runs goes on; at the first
+// start there is nothing to go on with, and requests are refused until it comes.
+func startEngine(engine *pooledEngine) error {
+	if err := engine.Start(); err != nil {
+		return err
+	}
+	if !engine.AwaitsBundles() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), engine.ReadyTimeout())
+	defer cancel()
+	err := engine.WaitReady(ctx)
+	if err == nil {
+		return nil
+	}
+	if caddy.ActiveContext().Context != nil {
+		return err
+	}
+	policyLogger().Error("no policy yet: every request is refused until it comes", zap.Error(err))
+	return nil
+}
+
 // Stop does nothing: engines and sources live until the last site that holds
 // them is cleaned up, and an engine still decides after that.
 func (*App) Stop() error { return nil }
@@ -74,6 +100,11 @@ type starter interface{ Start() error }
 // add takes over what a site provisioned.
 func (a *App) add(h *Handler) {
 	a.engines = append(a.engines, h.engine)
+	if h.candidate != nil {
+		a.engines = append(a.engines, h.candidate.engine)
+		a.candidates = append(a.candidates, h.candidate)
+		a.background = append(a.background, h.candidate)
+	}
 	a.passwords = append(a.passwords, h.passwords)
 	if latch, ok := h.latch.(starter); ok {
 		a.background = append(a.background, latch)
@@ -112,13 +143,19 @@ func (e *pooledEngine) Destruct() error {
 
 // acquireEngine gives the engine for a configuration, compiled now or shared.
 // What it returns is given back with releaseEngine, once.
-func acquireEngine(config policy.Config) (engine *pooledEngine, key string, err error) {
+// A candidate takes its bundles from the live engine; elsewhere live is nil.
+func acquireEngine(config policy.Config, live *pooledEngine) (engine *pooledEngine, key string, err error) {
 	key, err = policy.Digest(config)
 	if err != nil {
 		return nil, "", fmt.Errorf("reading policy: %w", err)
 	}
+	options := append(policyLogging(), policy.WithStateDir(filepath.Join(caddy.AppDataDir(), "metaguard", "opa")))
+	if live != nil && live.AwaitsBundles() {
+		options = append(options, policy.WithBundlesOf(live.Engine))
+		key += "@" + live.key
+	}
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
-		compiled, err := policy.New(context.Background(), config, policyLogging()...)
+		compiled, err := policy.New(context.Background(), config, options...)
 		if err != nil {
 			return nil, err
 		}

@@ -65,8 +65,12 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //
 //		policy [<path>...] {
 //			entrypoint     <rule>
+//			opa            <file>
 //			timeout        <duration>
+//			ready_timeout  <duration>
 //			allow_builtins <name>...
+//			log_full       drop|refuse
+//			candidate      <path>...
 //		}
 //		mode enforce|audit
 //

@@ -15,22 +15,47 @@ import (
 )
 
 // unmarshalPolicy reads `policy [<path>...] { … }`.
-func (h *Handler) unmarshalPolicy(d *caddyfile.Dispenser) error {
+func (h *Handler) unmarshalPolicy(d *caddyfile.Dispenser) (err error) {
+	if h.Policy.Paths, err = paths(d, "policy"); err != nil {
+		return err
+	}
+	return blockOnly(d, "policy", map[string]func() error{
+		"entrypoint": func() (err error) { h.Policy.Entrypoint, err = argument(d); return err },
+		"opa": func() error {
+			file, err := argument(d)
+			if err != nil {
+				return err
+			}
+			h.Policy.OPA, err = besideCaddyfile(d, file)
+			return err
+		},
+		"timeout":        func() error { return duration(d, &h.Policy.Timeout) },
+		"ready_timeout":  func() error { return duration(d, &h.Policy.ReadyTimeout) },
+		"allow_builtins": func() error { return list(d, &h.Policy.AllowBuiltins) },
+		"log_full":       func() error { return oneOf(d, &h.Policy.LogFull, logFullDrop, logFullRefuse) },
+		"candidate": func() (err error) {
+			if h.Policy.Candidate, err = paths(d, "candidate"); err == nil && len(h.Policy.Candidate) == 0 {
+				err = d.ArgErr()
+			}
+			return err
+		},
+	})
+}
+
+// paths reads the rest of the line as files or directories, each once.
+func paths(d *caddyfile.Dispenser, setting string) ([]string, error) {
+	var absolutes []string
 	for _, path := range d.RemainingArgs() {
 		absolute, err := besideCaddyfile(d, path)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if slices.Contains(h.Policy.Paths, absolute) {
-			return d.Errf("policy: %s is given twice", path)
+		if slices.Contains(absolutes, absolute) {
+			return nil, d.Errf("%s: %s is given twice", setting, path)
 		}
-		h.Policy.Paths = append(h.Policy.Paths, absolute)
+		absolutes = append(absolutes, absolute)
 	}
-	return blockOnly(d, "policy", map[string]func() error{
-		"entrypoint":     func() (err error) { h.Policy.Entrypoint, err = argument(d); return err },
-		"timeout":        func() error { return duration(d, &h.Policy.Timeout) },
-		"allow_builtins": func() error { return list(d, &h.Policy.AllowBuiltins) },
-	})
+	return absolutes, nil
 }
 
 // unmarshalPassword reads the block `password`.

@@ -11,11 +11,22 @@ import (
 // config is what the engine takes; it fills in the defaults.
 func (p PolicyConfig) config() policy.Config {
 	return policy.Config{
-		Paths:         p.Paths,
-		Entrypoint:    p.Entrypoint,
-		Timeout:       time.Duration(p.Timeout),
-		AllowBuiltins: p.AllowBuiltins,
+		Paths:          p.Paths,
+		OPA:            p.OPA,
+		Entrypoint:     p.Entrypoint,
+		Timeout:        time.Duration(p.Timeout),
+		ReadyTimeout:   time.Duration(p.ReadyTimeout),
+		AllowBuiltins:  p.AllowBuiltins,
+		RefuseUnlogged: p.LogFull == logFullRefuse,
 	}
+}
+
+// candidateConfig is the same with the candidate's files. It takes its bundles
+// from the live policy.
+func (p PolicyConfig) candidateConfig() policy.Config {
+	config := p.config()
+	config.Paths, config.OPA, config.RefuseUnlogged = p.Candidate, "", false
+	return config
 }
 
 // digest names the content of the policy files, so that the adapted
@@ -26,6 +37,13 @@ func (h *Handler) digest() string {
 	digest, err := policy.Digest(h.Policy.config())
 	if err != nil {
 		return ""
+	}
+	if len(h.Policy.Candidate) > 0 {
+		candidate, err := policy.Digest(h.Policy.candidateConfig())
+		if err != nil {
+			return ""
+		}
+		digest += "-" + candidate
 	}
 	return digest
 }

@@ -37,8 +37,13 @@ func (h *Handler) guard(x *exchange) *decision.Refusal {
 	if refusal := x.completeBody(); refusal != nil {
 		return refusal
 	}
-	if refusal := x.decide(); refusal != nil {
-		return x.enforce(refusal)
+	denial := x.decide()
+	if refusal := x.record(denial); refusal != nil {
+		return refusal
+	}
+	x.compare()
+	if denial != nil {
+		return x.enforce(denial)
 	}
 	return x.pass()
 }

@@ -119,6 +119,7 @@ type Handler struct {
 	canonicalizer       *canonical.Canonicalizer
 	engine              *pooledEngine
 	engineKey           string
+	candidate           *candidate
 	passwords           *passwords
 	latch               password.Latch
 	assertion           *identity.Assertion
@@ -128,6 +129,7 @@ type Handler struct {
 	upstreamProvisioned bool
 	logger              *zap.Logger
 	decisions           *zap.Logger
+	events              *zap.Logger
 }
 
 // PolicyConfig says which policy decides.
@@ -139,12 +141,34 @@ type PolicyConfig struct {
 	Paths []string `json:"paths,omitempty"`
 	// The rule that is the decision. Default: `metaguard/decision`.
 	Entrypoint string `json:"entrypoint,omitempty"`
+	// A file with OPA's own configuration, JSON or YAML: services, bundles,
+	// discovery, decision_logs, status, keys, labels, caching and
+	// persistence_directory (default: below Caddy's data directory). `${NAME}`
+	// stands for an environment variable. Default: none.
+	OPA string `json:"opa,omitempty"`
 	// How long one decision may take; longer is a refusal. Default: 100ms.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+	// How long a request waits for the first bundles, and a reload before it is
+	// refused. Local files are ready at once. Default: 10s.
+	ReadyTimeout caddy.Duration `json:"ready_timeout,omitempty"`
 	// OPA builtins that policies may use although they reach the network or
 	// the environment. Default: none.
 	AllowBuiltins []string `json:"allow_builtins,omitempty"`
+	// What becomes of a request whose decision event finds OPA's buffer for its
+	// log service full: `drop` (default) drops the oldest event and counts it,
+	// `refuse` refuses the request with the reason `log_full`.
+	LogFull string `json:"log_full,omitempty"`
+	// Files and directories of a second policy, in place of `paths`. It is asked
+	// beside the live one about the same requests, and never enforced: only
+	// where it says otherwise this is logged and counted. Default: none.
+	Candidate []string `json:"candidate,omitempty"`
 }
+
+// The choices of log_full.
+const (
+	logFullDrop   = "drop"
+	logFullRefuse = "refuse"
+)
 
 // PasswordConfig holds the rules for passwords.
 type PasswordConfig struct {

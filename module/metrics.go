@@ -34,6 +34,14 @@ var (
 		Namespace: "caddy", Subsystem: "metaguard", Name: "removed_total",
 		Help: "What was removed from answers: members of JSON documents, entries of listings, keys that only begin like a password's.",
 	}, []string{"what"})
+	candidateDecisions = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "metaguard", Name: "candidate_decisions_total",
+		Help: "Decisions that a candidate policy was asked about: same, different, or dropped since too many were waiting.",
+	}, []string{"result"})
+	candidateDifferences = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "metaguard", Name: "candidate_differences_total",
+		Help: "Decisions where the candidate policy says otherwise, by both verdicts and the kind of the resource.",
+	}, []string{"live", "candidate", "resource"})
 	auditSites = prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: "caddy", Subsystem: "metaguard", Name: "audit_mode_sites",
 		Help: "Sites that forward what the policy refuses. Should be zero.",
@@ -49,7 +57,7 @@ func registerMetrics(registry *prometheus.Registry, app *App) error {
 		return nil
 	}
 	for _, collector := range []prometheus.Collector{
-		decisionsTotal, decisionSeconds, upstreamSeconds, removedTotal, auditSites, appCollector{app},
+		decisionsTotal, decisionSeconds, upstreamSeconds, removedTotal, candidateDecisions, candidateDifferences, auditSites, appCollector{app},
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &already) {
@@ -91,6 +99,10 @@ var (
 		"Loads of a policy by result; a failed one keeps the last good policy in force.", []string{"engine", "result"}, nil)
 	policyBroken = prometheus.NewDesc("caddy_metaguard_policy_stale",
 		"1 while the newest edit of a policy is broken and the last good one is in force.", []string{"engine"}, nil)
+	eventsDropped = prometheus.NewDesc("caddy_metaguard_events_dropped_total",
+		"Decision events that did not reach OPA's log service, by reason.", []string{"engine", "reason"}, nil)
+	bundleActivated = prometheus.NewDesc("caddy_metaguard_bundle_activated_timestamp_seconds",
+		"When the bundle in force was activated, as Unix time.", []string{"engine", "bundle"}, nil)
 	inventoryEntries = prometheus.NewDesc("caddy_metaguard_inventory_entries",
 		"Entries of the inventory in force.", []string{"inventory"}, nil)
 	inventoryLoaded = prometheus.NewDesc("caddy_metaguard_inventory_loaded_timestamp_seconds",
@@ -105,7 +117,7 @@ type appCollector struct{ app *App }
 
 // Describe lists the metrics.
 func (appCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{policyLoaded, policyLoads, policyBroken, inventoryEntries, inventoryLoaded, inventoryStale} {
+	for _, desc := range []*prometheus.Desc{policyLoaded, policyLoads, policyBroken, eventsDropped, bundleActivated, inventoryEntries, inventoryLoaded, inventoryStale} {
 		ch <- desc
 	}
 }
@@ -124,6 +136,12 @@ func (c appCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(policyLoads, prometheus.CounterValue, float64(status.Loads), name, "ok")
 		ch <- prometheus.MustNewConstMetric(policyLoads, prometheus.CounterValue, float64(status.Failures), name, "failed")
 		ch <- prometheus.MustNewConstMetric(policyBroken, prometheus.GaugeValue, flag(status.LastError != ""), name)
+		for reason, count := range engine.DroppedEvents() {
+			ch <- prometheus.MustNewConstMetric(eventsDropped, prometheus.CounterValue, float64(count), name, reason)
+		}
+		for bundle, state := range status.Bundles {
+			ch <- prometheus.MustNewConstMetric(bundleActivated, prometheus.GaugeValue, unix(state.ActivatedAt), name, bundle)
+		}
 	}
 	for _, inventory := range c.app.inventories {
 		status := inventory.Status()

@@ -30,5 +30,12 @@ func policyLogging() []policy.Option {
 			}
 			policyLogger().Info("policy loaded", zap.String("revision", event.Revision))
 		}),
+		policy.WithLog(func(level, message string, fields map[string]any) {
+			at, err := zapcore.ParseLevel(level)
+			if err != nil {
+				at = zapcore.InfoLevel
+			}
+			policyLogger().Named("opa").Log(at, message, zap.Any("opa", fields))
+		}),
 	}
 }

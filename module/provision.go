@@ -28,7 +28,7 @@ const (
 // runs is started by the app.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
-	h.decisions = h.logger.Named("decision")
+	h.decisions, h.events = h.logger.Named("decision"), h.logger.Named("event")
 	h.setDefaults()
 
 	loaded, err := ctx.App("metaguard")
@@ -166,10 +166,22 @@ var assertedHeaders = []string{
 }
 
 func (h *Handler) provisionPolicy(caddy.Context) error {
+	samples := dialect.Samples(h.dialect)
+	config := h.Policy.config()
+	config.Samples = samples
 	var err error
-	h.engine, h.engineKey, err = acquireEngine(h.Policy.config())
+	h.engine, h.engineKey, err = acquireEngine(config, nil)
 	if err != nil {
 		return fmt.Errorf("loading policy:\n%w", err)
+	}
+	if len(h.Policy.Candidate) == 0 {
+		return nil
+	}
+	config = h.Policy.candidateConfig()
+	config.Samples = samples
+	h.candidate, err = newCandidate(h.engine, config)
+	if err != nil {
+		return fmt.Errorf("loading candidate:\n%w", err)
 	}
 	return nil
 }
@@ -182,7 +194,7 @@ func (h *Handler) Validate() error {
 	if h.DenyStatus != http.StatusForbidden && h.DenyStatus != http.StatusNotFound {
 		return fmt.Errorf("deny_status %d: it is 403 or 404", h.DenyStatus)
 	}
-	if h.BodyTimeout < 0 || h.Policy.Timeout < 0 || h.Password.WriteTimeout < 0 {
+	if h.BodyTimeout < 0 || h.Policy.Timeout < 0 || h.Policy.ReadyTimeout < 0 || h.Password.WriteTimeout < 0 {
 		return errors.New("a timeout is negative")
 	}
 	if h.Response.MaxBuffer < 0 || h.Response.MaxTotal < h.Response.MaxBuffer {
@@ -191,6 +203,9 @@ func (h *Handler) Validate() error {
 	}
 	if h.Response.Overflow != overflowRefuse && h.Response.Overflow != overflowStream {
 		return fmt.Errorf("response: overflow %q: it is %s or %s", h.Response.Overflow, overflowRefuse, overflowStream)
+	}
+	if full := h.Policy.LogFull; full != "" && full != logFullDrop && full != logFullRefuse {
+		return fmt.Errorf("policy: log_full %q: it is %s or %s", full, logFullDrop, logFullRefuse)
 	}
 	traits := h.dialect.Traits()
 	if h.Password.WriteOnce > 0 && time.Duration(h.Password.WriteOnce) < traits.Cache {
@@ -215,6 +230,9 @@ func (h *Handler) Cleanup() error {
 	if h.upstreamProvisioned {
 		h.upstreamProvisioned = false
 		failures = append(failures, h.Upstream.Cleanup())
+	}
+	if h.candidate != nil {
+		failures = append(failures, h.candidate.Cleanup())
 	}
 	if h.engine != nil && h.engineKey != "" {
 		key := h.engineKey

@@ -148,6 +148,7 @@ func (x *exchange) log() {
 		fields = append(fields,
 			zap.String("revision", x.result.Revision),
 			zap.Strings("codes", x.result.Decision.Reasons),
+			zap.Strings("rules", x.result.Rules),
 			zap.Duration("decide", x.result.Duration))
 	}
 	if x.forwardFor > 0 {

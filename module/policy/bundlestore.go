@@ -57,6 +57,7 @@ type loadedBundle struct {
 	roots    []string
 	modules  []file
 	data     map[string]any
+	served   bool // it is the whole policy of a running server
 }
 
 // readBundles reads all bundles out of the store. The data is the store's own:

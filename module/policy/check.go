@@ -148,18 +148,12 @@ func (s *settings) checkReachable(c *ast.Compiler, b *content, bad *findings) {
 	for _, module := range b.ownModules() {
 		path := module.Package.Path
 		name := packageName(path)
-		if s.OPA != "" && path.HasPrefix(systemRef) {
-			continue // rules for OPA itself
-		}
 		if len(module.Rules) == 0 || strings.HasSuffix(name, "_test") || packages[path.String()] {
 			continue
 		}
 		hint := didYouMean(name, candidates)
 		if hint == "" {
 			hint = "rules that add to the built-in policy belong in package metaguard.team"
-			if path.HasPrefix(systemRef) {
-				hint = "OPA reads it where the policy block names its configuration, with `opa <file>`"
-			}
 		}
 		bad.at(module.Package.Loc(), CodePackageUnreached, hint,
 			"nothing that the entrypoint %s reads refers to package %s", s.Entrypoint, name)

@@ -25,7 +25,10 @@ const maxErrors = 100
 type content struct {
 	modules map[string]*ast.Module
 	// own holds the names of the operator's modules.
-	own      map[string]bool
+	own map[string]bool
+	// system are rules for OPA itself, such as system.log.mask. They see another
+	// input than decisions do, and OPA compiles them by itself.
+	system   map[string]*ast.Module
 	docs     []document
 	replaced bool
 }
@@ -60,6 +63,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		WithUseTypeCheckAnnotations(true).
 		WithEnablePrintStatements(p != nil).
 		SetErrorLimit(maxErrors)
+	s.checkSystem(b, &bad)
 	compiler.Compile(b.modules)
 	if compiler.Failed() {
 		bad.addOPA(compiler.Errors, s)
@@ -103,6 +107,8 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		loaded:     time.Now(),
 		files:      len(src.files),
 		asksWorld:  asksWorld(compiler),
+		sources:    src.rules(),
+		replaces:   b.replaced,
 	}
 	s.tryOut(ctx, snap, src, accepted(data), &bad)
 	return snap, bad.err()
@@ -141,7 +147,7 @@ func asksWorld(compiler *ast.Compiler) bool {
 // parse parses all files. Whether the operator's own package metaguard
 // replaces the built-in one is known only then.
 func (s *settings) parse(src *source, bad *findings) *content {
-	b := &content{modules: map[string]*ast.Module{}, own: map[string]bool{}}
+	b := &content{modules: map[string]*ast.Module{}, own: map[string]bool{}, system: map[string]*ast.Module{}}
 	for i := range src.files {
 		f := &src.files[i]
 		if !f.isRego() {
@@ -155,7 +161,7 @@ func (s *settings) parse(src *source, bad *findings) *content {
 			bad.addOPA(err, s)
 			continue
 		}
-		b.modules[f.name], b.own[f.name] = module, true
+		b.add(f.name, module)
 		b.replaced = b.replaced || module.Package.Path.Equal(metaguardPackage)
 	}
 	for i := range src.bundles {
@@ -174,6 +180,33 @@ func (s *settings) parse(src *source, bad *findings) *content {
 	return b
 }
 
+// add takes in one of the operator's modules.
+func (b *content) add(name string, module *ast.Module) {
+	if module.Package.Path.HasPrefix(systemRef) {
+		b.system[name] = module
+		return
+	}
+	b.modules[name], b.own[name] = module, true
+}
+
+// checkSystem finds what is wrong with rules for OPA itself, which OPA would say
+// without file and line, or not at all.
+func (s *settings) checkSystem(b *content, bad *findings) {
+	for _, name := range sortedKeys(b.system) {
+		if s.OPA == "" && !s.remote {
+			bad.at(b.system[name].Package.Loc(), CodePackageUnreached, "OPA reads it where the policy block names its configuration, with `opa <file>`",
+				"nothing reads package %s", packageName(b.system[name].Package.Path))
+		}
+	}
+	if len(b.system) == 0 {
+		return
+	}
+	compiler := ast.NewCompiler().WithCapabilities(s.caps).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(maxErrors)
+	if compiler.Compile(b.system); compiler.Failed() {
+		bad.addOPA(compiler.Errors, s)
+	}
+}
+
 // parseBundle adds what a bundle brings.
 func (s *settings) parseBundle(from *loadedBundle, b *content, bad *findings) {
 	b.replaced = b.replaced || from.replaces()
@@ -184,7 +217,7 @@ func (s *settings) parseBundle(from *loadedBundle, b *content, bad *findings) {
 			bad.addOPA(err, s)
 			continue
 		}
-		b.modules[f.name], b.own[f.name] = module, true
+		b.add(f.name, module)
 	}
 	if len(from.data) > 0 {
 		b.docs = append(b.docs, document{file: &file{name: bundlePrefix + from.name}, root: from.data})

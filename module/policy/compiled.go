@@ -36,6 +36,8 @@ type Policy struct {
 	bundles    map[string]string
 	loaded     time.Time
 	files      int
+	sources    []file // the operator's rules
+	replaces   bool   // they replace the built-in ones
 	warnings   []Finding
 	// asksWorld tells that a rule uses a builtin whose answer is not in the
 	// input, so that answers are recorded.
@@ -101,6 +103,17 @@ type Result struct {
 
 	bundles map[string]string // revisions by name
 }
+
+// Resource is what the judged request asks for, as far as its input says.
+func (r *Result) Resource() decision.Resource {
+	return decision.Resource{
+		Kind:   decision.Kind(textAt(r.Input, names.resource, names.kind)),
+		Action: decision.Action(textAt(r.Input, names.resource, names.action)),
+	}
+}
+
+// CallerID is who asked, as far as the input says.
+func (r *Result) CallerID() string { return textAt(r.Input, names.caller, names.id) }
 
 // PanicError is a panic inside OPA, caught.
 type PanicError struct {

@@ -31,6 +31,11 @@ type Engine struct {
 	ready     chan struct{}
 	readyOnce sync.Once
 
+	// shared is the engine whose bundles this one takes, if it is a candidate,
+	// and followers those that take this one's; loading guards them.
+	shared    *Engine
+	followers map[*Engine]bool
+
 	// remote is OPA's machinery, where it is configured; nil before Start.
 	remote     atomic.Pointer[remote]
 	lostEvents atomic.Uint64
@@ -113,17 +118,20 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 		return nil, err
 	}
 	e.key, e.local = s.key(src), src
-	s.remote = src.opa != nil && src.opa.remote
+	s.remote = src.opa != nil && src.opa.remote || e.shared != nil
 	e.status.Key, e.status.Paths = e.key, s.Paths
-	if !e.awaitsBundles() {
+	if !e.AwaitsBundles() {
 		e.swap(compiled, true)
 	}
 	return e, nil
 }
 
-// awaitsBundles tells that files alone are not the whole policy: deciding
+// ReadyTimeout is [Config.ReadyTimeout], with its default.
+func (e *Engine) ReadyTimeout() time.Duration { return e.settings.ReadyTimeout }
+
+// AwaitsBundles tells that files alone are not the whole policy: deciding
 // without a team's bundles would leave out what they deny.
-func (e *Engine) awaitsBundles() bool { return e.settings != nil && e.settings.remote }
+func (e *Engine) AwaitsBundles() bool { return e.settings != nil && e.settings.remote }
 
 // Key is what [Digest] gave for the configuration and the files when they were
 // loaded. It stays the same when edits are loaded later.
@@ -137,6 +145,7 @@ func (e *Engine) Start() error {
 	if err := e.startRemote(); err != nil {
 		return err
 	}
+	e.shared.lead(e)
 	if e.watcher.cancel != nil || len(e.settings.Paths) == 0 {
 		return nil
 	}
@@ -189,6 +198,7 @@ func (e *Engine) Stop(ctx context.Context) {
 	e.watcher.cancel, e.watcher.done = nil, nil
 	r := e.remote.Load()
 	e.watcher.Unlock()
+	e.shared.leave(e)
 	if r != nil {
 		r.close(ctx)
 	}
@@ -221,7 +231,7 @@ func (e *Engine) Decide(ctx context.Context, in *decision.Input) Result {
 
 // await waits for the first policy, for as long as requests may wait.
 func (e *Engine) await(ctx context.Context) *Policy {
-	if e == nil || !e.awaitsBundles() {
+	if e == nil || !e.AwaitsBundles() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.settings.ReadyTimeout)

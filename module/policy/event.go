@@ -4,8 +4,10 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -13,6 +15,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/server"
+	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 	"github.com/open-policy-agent/opa/v1/version"
 )
 
@@ -68,6 +71,9 @@ func (e *Engine) Record(ctx context.Context, result *Result, about About) (*Even
 		Custom:         info.Custom,
 	}, nil
 }
+
+// LogsEvents tells that OPA's log service, or its rules, take events.
+func (e *Engine) LogsEvents() bool { return e.logs() != nil }
 
 func (e *Engine) logs() *logs.Plugin {
 	r := e.remote.Load()
@@ -131,6 +137,37 @@ func documentOf(value ast.Value) (*any, error) {
 		return nil, fmt.Errorf("a value cannot be logged: %w", err)
 	}
 	return &document, nil
+}
+
+// ReadAnswers reads the member nd_builtin_cache of an event. JSON has no other
+// names than strings, so that the arguments of a call, an array, were written as
+// one.
+func ReadAnswers(raw []byte) (builtins.NDBCache, error) {
+	var written builtins.NDBCache
+	if err := json.Unmarshal(raw, &written); err != nil {
+		return nil, fmt.Errorf("reading what builtins answered: %w", err)
+	}
+	answers := make(builtins.NDBCache, len(written))
+	for name, calls := range written {
+		read := ast.NewObject()
+		err := calls.Iter(func(arguments, answer *ast.Term) error {
+			text, ok := arguments.Value.(ast.String)
+			if !ok {
+				return fmt.Errorf("the arguments of %s are no text", name)
+			}
+			value, err := ast.ValueFromReader(strings.NewReader(string(text)))
+			if err != nil {
+				return fmt.Errorf("reading the arguments of %s: %w", name, err)
+			}
+			read.Insert(ast.NewTerm(value), answer)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		answers[name] = read
+	}
+	return answers, nil
 }
 
 // evalMetrics says how long the decision took, under OPA's name for it.

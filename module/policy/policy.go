@@ -69,6 +69,9 @@ type Config struct {
 	// RefuseUnlogged makes [Engine.Record] fail where a decision event finds
 	// OPA's buffer full. Default: the oldest event is dropped and counted.
 	RefuseUnlogged bool `json:"refuse_unlogged,omitempty"`
+	// Served is the policy of a running Metaguard, as [Policy.WriteBundle] wrote
+	// it, to which Paths are added. It is for tools; default: none.
+	Served []byte `json:"-"`
 	// Samples are requests that the smoke test tries when a policy is loaded,
 	// without a caller. Default: none, and no smoke test.
 	Samples []decision.Input `json:"samples,omitempty"`
@@ -170,8 +173,18 @@ func (c Config) check() (*settings, error) {
 // read reads the operator's files, OPA's configuration among them.
 func (s *settings) read() (*source, error) {
 	src, err := read(s.Paths)
-	if err != nil || s.OPA == "" {
-		return src, err
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Served) > 0 {
+		served, err := readServed(s.Served)
+		if err != nil {
+			return nil, err
+		}
+		src.bundles = append(src.bundles, *served)
+	}
+	if s.OPA == "" {
+		return src, nil
 	}
 	if src.opa, err = readOPA(s.OPA); err != nil {
 		return nil, err

@@ -34,8 +34,11 @@ func (e *Engine) load(ctx context.Context, start time.Time, src *source) {
 	defer e.loading.Unlock()
 	src.opa = e.local.opa
 	r := e.remote.Load()
+	if e.shared != nil {
+		r = e.shared.remote.Load()
+	}
 	if r == nil {
-		e.take(ctx, start, src, true)
+		e.take(ctx, start, src, !e.AwaitsBundles())
 		return
 	}
 	err := r.read(ctx, func(bundles []loadedBundle, complete bool) error {
@@ -95,6 +98,9 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, commit func(
 			return commit()
 		}
 		return err
+	}
+	for follower := range e.followers {
+		follower.follow(ctx, bundles) // now: the data is the store's
 	}
 	if err := commit(); err != nil {
 		return err

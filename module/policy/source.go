@@ -241,6 +241,9 @@ func (s *source) revision() string {
 		return digest
 	}
 	// What a team calls its bundles says more than a digest.
+	if s.bundles[0].served && len(s.files) == 0 {
+		return s.bundles[0].revision
+	}
 	names := make([]string, 0, len(s.bundles)+1)
 	for _, b := range s.bundles {
 		names = append(names, b.name+"@"+b.revision)
@@ -249,6 +252,20 @@ func (s *source) revision() string {
 		names = append(names, "files@"+digest[:12])
 	}
 	return strings.Join(names, " ")
+}
+
+// rules are the operator's files with rules, wherever they came from.
+func (s *source) rules() []file {
+	var rules []file
+	for _, f := range s.files {
+		if f.isRego() {
+			rules = append(rules, f)
+		}
+	}
+	for _, b := range s.bundles {
+		rules = append(rules, b.modules...)
+	}
+	return rules
 }
 
 // shortDigest is a name for something long, fit for a directory.

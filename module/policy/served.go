@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/storage"
+)
+
+// servedPrefix stands before the names of files that came from a running
+// Metaguard in messages.
+const servedPrefix = "server:"
+
+// WriteBundle writes the operator's part of the policy, rules and data as they
+// decide now, as a bundle of OPA. It is for those who may read the policy's
+// files.
+func (p *Policy) WriteBundle(ctx context.Context, w io.Writer) error {
+	manifest := bundle.Manifest{Revision: p.revision, Metadata: map[string]any{"replaces": p.replaces}}
+	manifest.Init()
+	version := 1
+	manifest.RegoVersion = &version
+	written := bundle.Bundle{Manifest: manifest}
+	var err error
+	if written.Data, err = p.data(ctx); err != nil {
+		return err
+	}
+	for _, f := range p.sources {
+		name := path.Join("/", strings.NewReplacer(builtinPrefix, "", bundlePrefix, "").Replace(f.name))
+		written.Modules = append(written.Modules, bundle.ModuleFile{URL: name, Path: name, Raw: f.bytes})
+	}
+	if err := bundle.NewWriter(w).DisableFormat(true).UseModulePath(true).Write(written); err != nil {
+		return fmt.Errorf("writing the policy as a bundle: %w", err)
+	}
+	return nil
+}
+
+// data reads the policy's data as a document.
+func (p *Policy) data(ctx context.Context) (map[string]any, error) {
+	value, err := storage.ReadOne(ctx, p.store, storage.RootPath)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
+	held, ok := value.(ast.Value)
+	if !ok {
+		return nil, fmt.Errorf("the policy's data is a %T", value)
+	}
+	document, err := ast.JSON(held)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
+	data, ok := document.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("the policy's data is a %T", document)
+	}
+	return data, nil
+}
+
+// readServed reads what WriteBundle wrote.
+func readServed(content []byte) (*loadedBundle, error) {
+	read, err := bundle.NewReader(bytes.NewReader(content)).WithSkipBundleVerification(true).WithProcessAnnotations(true).
+		WithSizeLimitBytes(maxPolicyBytes).Read()
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy that a server sent: %w", err)
+	}
+	replaces, ok := read.Manifest.Metadata["replaces"].(bool)
+	if !ok {
+		return nil, errors.New("reading the policy that a server sent: this is no bundle of Metaguard")
+	}
+	served := &loadedBundle{name: "server", revision: read.Manifest.Revision, served: true, data: read.Data}
+	if replaces {
+		served.roots = []string{"metaguard"}
+	}
+	for _, module := range read.Modules {
+		served.modules = append(served.modules, file{
+			name: servedPrefix + strings.TrimPrefix(module.Path, "/"), rel: module.Path, bytes: module.Raw,
+		})
+	}
+	return served, nil
+}
