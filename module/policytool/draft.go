@@ -43,21 +43,18 @@ func draftCommand() *cobra.Command {
 Reads decision logs, see replay, and drafts grants as data for the requests that
 audit mode let pass and the policy would deny, with Rego tests for them.
 
-Each grant goes to the narrowest holder: to an instance by its instance_id, to
+A grant goes to the narrowest holder: to an instance by its instance_id, to
 others by their caller_id. --by keys wider, and so reaches callers that were not
-seen. The others' data is reached by target:project where all that was asked
-for lies in the caller's project, and by target:any otherwise.
+seen. Another's data is reached by target:project where it is in the caller's
+project, and by target:any otherwise.
 
-Nothing is taken for granted: every request that the draft is for is judged
-with it and must be allowed, and taking any one grant away must leave something
-denied. What no grant can help, such as a deny rule of the policy, is listed.
+Every request that the draft is for is judged with it and must be allowed, and
+taking any one grant away must leave something denied. What no grant can help,
+such as a deny rule of the policy, is listed.
 
-These grants are as dangerous as they are rare, and are drafted only where
---include names them: ` + strings.Join(sensitive, ", ") + `.
-What is left out for that is listed too.
-
-A draft is a proposal to read, not a policy to load: a log shows what was asked
-for, and not who was right to ask.`,
+The dangerous grants are drafted only where --include names them; what is left
+out for that is listed too. A log shows what was asked for, and not who was
+right to ask: read a draft before you load it.`,
 		Example: `  metaguard policy draft --log audit.ndjson --policy /etc/metaguard/policy
   metaguard policy draft --log audit.ndjson.gz --by role --include password:read --output draft
   metaguard policy test draft`,
@@ -67,11 +64,11 @@ for, and not who was right to ask.`,
 	}
 	flags := command.Flags()
 	d.loader.flags(flags)
-	flags.StringArrayVarP(&d.logs, "log", "l", nil, "Decision log; may be repeated. - is the standard input")
-	flags.StringSliceVar(&d.include, "include", nil, "Dangerous grant that may be drafted: "+strings.Join(sensitive, ", ")+"; may be repeated")
+	flags.StringArrayVarP(&d.logs, "log", "l", nil, "`Path` of a decision log; may be repeated. - is the standard input")
+	flags.StringSliceVar(&d.include, "include", nil, "Dangerous `grant` that may be drafted, of "+strings.Join(sensitive, ", ")+"; may be repeated")
 	flags.Var(d.by, "by", "What to key grants by, where the caller has it (default: the narrowest)")
 	flags.BoolVar(&d.denied, "denied", false, "Take what was denied in earnest too")
-	flags.StringVarP(&d.output, "output", "o", "", "Directory to write "+dataFile+" and "+testFile+" to. None: they are printed")
+	flags.StringVarP(&d.output, "output", "o", "", "`Directory` to write "+dataFile+" and "+testFile+" to. None: they are printed")
 	flags.BoolVar(&d.force, "force", false, "Overwrite files in the output directory")
 	_ = command.MarkFlagRequired("log") // it exists
 	return command

@@ -93,7 +93,8 @@ func (d *drafter) observe(ctx context.Context, logs []string, bar *progress) err
 
 // add takes one decision into account.
 func (d *drafter) add(ctx context.Context, r *record) error {
-	hides := r.Verdict == decision.Allow && r.Mode == "audit" && slices.Contains(r.Redact.Keys, adminPass)
+	hides := r.Verdict == decision.Allow && r.Mode == "audit" && slices.Contains(r.Redact.Keys, adminPass) &&
+		text(r.Input, "resource", "kind") == string(decision.KindMetadata)
 	denied := r.Verdict == decision.WouldDeny || r.Verdict == decision.Deny && r.Reason.OfPolicy()
 	enforced := denied && r.Verdict == decision.Deny && !d.denied
 

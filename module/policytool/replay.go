@@ -61,12 +61,12 @@ file with one name a line, where # begins a comment.`,
 	}
 	flags := command.Flags()
 	r.loader.flags(flags)
-	flags.StringArrayVarP(&r.logs, "log", "l", nil, "Decision log; may be repeated. - is the standard input")
-	flags.StringArrayVar(&r.accept, "accept", nil, "Name of a group of changes that are wanted, or a file of such names; may be repeated")
+	flags.StringArrayVarP(&r.logs, "log", "l", nil, "`Path` of a decision log; may be repeated. - is the standard input")
+	flags.StringArrayVar(&r.accept, "accept", nil, "`Name` of a group of changes that are wanted, or a file of such names; may be repeated")
 	flags.Var(r.format, "format", "Form of the result")
 	flags.BoolVar(&r.codes, "codes", false, "Let changes of nothing but the codes count")
 	flags.BoolVar(&r.strict, "strict", false, "Fail where a line of the log cannot be read")
-	flags.IntVar(&r.limit, "limit", 100, "How many groups are shown as text; 0 shows all")
+	flags.IntVar(&r.limit, "limit", 100, "`Number` of groups that are shown as text; 0 shows all")
 	_ = command.MarkFlagRequired("log") // it exists
 	return command
 }
@@ -99,11 +99,15 @@ func (r *replay) run(command *cobra.Command) error {
 	}
 	switch {
 	case r.strict && rep.Unreadable > 0:
-		return fmt.Errorf("%d lines of the log cannot be read", rep.Unreadable)
+		return fmt.Errorf("%s of the log cannot be read", plural(rep.Unreadable, "line"))
 	case rep.Decisions == 0:
 		return errors.New("no decisions in the log")
 	case rep.Open > 0:
-		return fmt.Errorf("%d decisions changed in %d groups that are not accepted", rep.Open, rep.OpenGroups)
+		are := "are"
+		if rep.OpenGroups == 1 {
+			are = "is"
+		}
+		return fmt.Errorf("%s in %s %s not accepted", plural(rep.Open, "changed decision"), plural(rep.OpenGroups, "group"), are)
 	}
 	return nil
 }

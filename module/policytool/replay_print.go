@@ -24,13 +24,13 @@ func (rep *report) print(to io.Writer, limit int) error {
 	if rep.DistinctAtLeast {
 		atLeast = "more than "
 	}
-	_, _ = fmt.Fprintf(out, "%d decisions (%s%d distinct): %d unchanged, %d changed, %d with other codes only, %d unreadable lines\n",
-		rep.Decisions, atLeast, rep.Distinct, rep.Unchanged, rep.Changed, rep.CodesOnly, rep.Unreadable)
+	_, _ = fmt.Fprintf(out, "%d decisions (%s%d distinct): %d unchanged, %d changed, %d with other codes only, %s\n",
+		rep.Decisions, atLeast, rep.Distinct, rep.Unchanged, rep.Changed, rep.CodesOnly, plural(rep.Unreadable, "unreadable line"))
 	if rep.Skipped > 0 {
-		_, _ = fmt.Fprintf(out, "%d events were left out: no policy decided them\n", rep.Skipped)
+		_, _ = fmt.Fprintf(out, "%s left out: no policy decided\n", plural(rep.Skipped, "event"))
 	}
 	if rep.Accepted > 0 {
-		_, _ = fmt.Fprintf(out, "%d changes are accepted\n", rep.Accepted)
+		_, _ = fmt.Fprintf(out, "%s accepted\n", plural(rep.Accepted, "change"))
 	}
 	return out.Flush()
 }
@@ -50,7 +50,7 @@ func (g *group) write(out *bufio.Writer) {
 	if g.Accepted {
 		accepted = "  (accepted)"
 	}
-	_, _ = fmt.Fprintf(out, "%s  %s  %d decisions%s\n", g.Resource, what, g.Count, accepted)
+	_, _ = fmt.Fprintf(out, "%s  %s  %s%s\n", g.Resource, what, plural(g.Count, "decision"), accepted)
 	row("caller", g.Caller)
 	row("when", span(g.First, g.Last))
 	row("hides", strings.Join(g.Hides, " "))

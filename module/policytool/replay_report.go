@@ -90,6 +90,6 @@ func (rep *report) warn(out io.Writer) {
 		_, _ = fmt.Fprintf(out, "Warning: %d more unreadable lines\n", more)
 	}
 	if rep.Altered > 0 {
-		_, _ = fmt.Fprintf(out, "Warning: %d decisions were masked in the log and may change for that alone\n", rep.Altered)
+		_, _ = fmt.Fprintf(out, "Warning: the log was masked in %s, which may change for that alone\n", plural(rep.Altered, "decision"))
 	}
 }
