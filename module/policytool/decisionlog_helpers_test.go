@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/spf13/cobra"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -97,10 +98,7 @@ func (l *recorder) add(t testing.TB, in decision.Input) {
 	at := noon.Add(time.Duration(l.count) * time.Minute)
 	l.count++
 	in.Request.ID = fmt.Sprintf("0190-%d", l.count)
-	input, err := policy.InputValue(&in)
-	if err != nil {
-		t.Fatal(err)
-	}
+	input := inputOf(t, in)
 	result := l.policy.Judge(context.Background(), policy.Query{Input: input, Time: at, Unbounded: true})
 	verdict := decision.Allow
 	if !result.Decision.Allow {
@@ -128,6 +126,15 @@ func (l *recorder) add(t testing.TB, in decision.Input) {
 	}
 	l.lines.Write(line)
 	l.lines.WriteByte('\n')
+}
+
+func inputOf(t testing.TB, in decision.Input) ast.Value {
+	t.Helper()
+	input, err := policy.InputValue(&in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return input
 }
 
 // file gives what was recorded as a file.

@@ -78,7 +78,7 @@ func newGroup(r *record, c change, before, after outcome, result *policy.Result)
 	case codesChanged:
 		what, why = c.String(), escape(before.codes...)+"->"+escape(after.codes...)
 	}
-	g.Name = strings.Join([]string{escape(g.Resource), what, caller.name, why}, "/")
+	g.Name = strings.Join([]string{g.Resource, what, caller.name, why}, "/")
 	return g
 }
 
@@ -144,7 +144,7 @@ func (gs groups) list() []*group {
 
 // resourceOf is what was asked for, such as password:read.
 func resourceOf(input ast.Value) string {
-	return text(input, "resource", "kind") + ":" + text(input, "resource", "action")
+	return escape(text(input, "resource", "kind")) + ":" + escape(text(input, "resource", "action"))
 }
 
 // signed puts a sign before each word.
