@@ -28,7 +28,10 @@ func init() {
 // ---------|-------
 // `POST /metaguard/password/reset` with `{"instance_id": "…"}` | `{"instance_id": "…", "sites": 1, "known": 1}`: the state and the fingerprints of that instance's password are forgotten, in the latch of every site; `known` counts those that had any
 //
-// An endpoint that changes something answers only on a Unix socket that nobody
+// `GET /metaguard/policies` | A list with the state of every policy in force: `name` (as in metrics), `candidate` for one that only is compared, `revision`, `loaded_at`, `last_error`, `bundles`, …
+// `GET /metaguard/policies/<name>` | That policy as it decides now, rules and data, as an OPA bundle; without a name the only one there is
+//
+// An endpoint that changes something, or shows a policy's data, answers only on a Unix socket that nobody
 // but its owner can reach, such as `admin unix//run/metaguard/admin.sock|0600`,
 // or under Caddy's authenticated remote administration; elsewhere it says 403.
 type Admin struct{}
@@ -52,6 +55,8 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 func (*Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: resetPath, Handler: caddy.AdminHandlerFunc(resetPassword)},
+		{Pattern: policiesPath, Handler: caddy.AdminHandlerFunc(listPolicies)},
+		{Pattern: policiesPath + "/", Handler: caddy.AdminHandlerFunc(servePolicy)},
 	}
 }
 
@@ -122,7 +127,7 @@ func (a *App) resetPassword(ctx context.Context, instanceID string) (resetAnswer
 	return done, err
 }
 
-// mayChange refuses a change that does not come over a socket of the owner's
+// mayChange refuses a change, or a look at data, that does not come over a socket of the owner's
 // alone, or from an authenticated remote administrator: on a TCP port everyone
 // on the host could forget passwords.
 func mayChange(r *http.Request) error {

@@ -4,9 +4,12 @@ package module
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,8 +54,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 
 // Start begins to watch policies and inventories.
 func (a *App) Start() error {
-	for _, engine := range a.engines {
-		if err := startEngine(engine); err != nil {
+	for _, used := range a.policies() {
+		if err := startEngine(used.pooledEngine); err != nil {
 			return fmt.Errorf("starting policy: %w", err)
 		}
 	}
@@ -101,7 +104,6 @@ type starter interface{ Start() error }
 func (a *App) add(h *Handler) {
 	a.engines = append(a.engines, h.engine)
 	if h.candidate != nil {
-		a.engines = append(a.engines, h.candidate.engine)
 		a.candidates = append(a.candidates, h.candidate)
 		a.background = append(a.background, h.candidate)
 	}
@@ -117,6 +119,34 @@ func (a *App) add(h *Handler) {
 			a.inventories = append(a.inventories, inventory)
 		}
 	}
+}
+
+// usedPolicy is an engine that this configuration uses.
+type usedPolicy struct {
+	*pooledEngine
+	candidate bool // it is compared only
+}
+
+// name is the policy's in metrics and the admin API: enough of its digest to
+// tell it from others.
+func (p usedPolicy) name() string { return p.key[:min(len(p.key), 12)] }
+
+// policies are all policies in use, each once. Candidates come last: what a
+// candidate takes from a live policy is there when it starts.
+func (a *App) policies() []usedPolicy {
+	used := make([]usedPolicy, 0, len(a.engines)+len(a.candidates))
+	add := func(engine *pooledEngine, candidate bool) {
+		if !slices.ContainsFunc(used, func(known usedPolicy) bool { return known.key == engine.key }) {
+			used = append(used, usedPolicy{engine, candidate})
+		}
+	}
+	for _, engine := range a.engines {
+		add(engine, false)
+	}
+	for _, c := range a.candidates {
+		add(c.engine, true)
+	}
+	return used
 }
 
 // engines holds the compiled policies in use, by the digest of their settings
@@ -152,7 +182,8 @@ func acquireEngine(config policy.Config, live *pooledEngine) (engine *pooledEngi
 	options := append(policyLogging(), policy.WithStateDir(filepath.Join(caddy.AppDataDir(), "metaguard", "opa")))
 	if live != nil && live.AwaitsBundles() {
 		options = append(options, policy.WithBundlesOf(live.Engine))
-		key += "@" + live.key
+		sum := sha256.Sum256([]byte(key + live.key))
+		key = hex.EncodeToString(sum[:])
 	}
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
 		compiled, err := policy.New(context.Background(), config, options...)

@@ -124,13 +124,8 @@ func (appCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect reads the state of every policy and inventory once.
 func (c appCollector) Collect(ch chan<- prometheus.Metric) {
-	seen := make(map[string]bool)
-	for _, engine := range c.app.engines {
-		name := shortKey(engine.key)
-		if seen[name] {
-			continue
-		}
-		seen[name] = true
+	for _, engine := range c.app.policies() {
+		name := engine.name()
 		status := engine.Status()
 		ch <- prometheus.MustNewConstMetric(policyLoaded, prometheus.GaugeValue, unix(status.LoadedAt), name)
 		ch <- prometheus.MustNewConstMetric(policyLoads, prometheus.CounterValue, float64(status.Loads), name, "ok")
@@ -143,6 +138,7 @@ func (c appCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(bundleActivated, prometheus.GaugeValue, unix(state.ActivatedAt), name, bundle)
 		}
 	}
+	seen := make(map[string]bool)
 	for _, inventory := range c.app.inventories {
 		status := inventory.Status()
 		if seen[status.Path] {
@@ -154,9 +150,6 @@ func (c appCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(inventoryStale, prometheus.GaugeValue, flag(status.LastError != ""), status.Path)
 	}
 }
-
-// shortKey is an engine's name in metrics: enough of its digest to tell apart.
-func shortKey(key string) string { return key[:min(len(key), 12)] }
 
 func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 
