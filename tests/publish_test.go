@@ -326,7 +326,8 @@ func TestMetrics(t *testing.T) {
 		},
 		"dialect": {"openstack"},
 		"what":    {"json_member", "listing_entry", "password_key"},
-		"result":  {"ok", "failed"},
+		"result":  {"ok", "failed", "same", "different", "dropped"},
+		"reason":  {"lost", "buffer_full", "rate_limit", "encoding"}, // of events that were dropped
 	}
 	for _, reason := range decision.Reasons() {
 		closed["reason"] = append(closed["reason"], string(reason))

@@ -57,6 +57,7 @@ type loadedBundle struct {
 	roots    []string
 	modules  []file
 	data     map[string]any
+	size     int64
 	served   bool // it is the whole policy of a running server
 }
 
@@ -105,6 +106,7 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		if err != nil {
 			return b, fmt.Errorf("reading %s: %w", id, err)
 		}
+		b.size += int64(len(content))
 		b.modules = append(b.modules, file{name: bundlePrefix + id, rel: id, bytes: content})
 	}
 	for _, root := range b.roots {
@@ -118,6 +120,9 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		}
 		if err != nil {
 			return b, fmt.Errorf("reading the data of bundle %s: %w", name, err)
+		}
+		if b.size += sizeOf(value); b.size > maxPolicyBytes {
+			return b, &Error{Findings: []Finding{tooLarge(bundlePrefix + name)}}
 		}
 		putAt(b.data, path, value)
 	}
@@ -206,6 +211,28 @@ func (s *source) bundleRevisions() map[string]string {
 		revisions[b.name] = b.revision
 	}
 	return revisions
+}
+
+// sizeOf is about how long a document is as JSON.
+func sizeOf(value any) int64 {
+	switch value := value.(type) {
+	case map[string]any:
+		size := int64(2)
+		for name, member := range value {
+			size += int64(len(name)) + 4 + sizeOf(member)
+		}
+		return size
+	case []any:
+		size := int64(2)
+		for _, item := range value {
+			size += 1 + sizeOf(item)
+		}
+		return size
+	case string:
+		return int64(len(value)) + 2
+	default:
+		return 8
+	}
 }
 
 // putAt puts a value at a path of an object.

@@ -395,7 +395,7 @@ func TestExamplesLoad(t *testing.T) {
 		t.Fatalf("no examples: %v", err)
 	}
 	for _, example := range examples {
-		engine(t, Config{Paths: []string{example}})
+		engine(t, Config{Paths: []string{example}, Samples: samplesOfOpenStack()})
 	}
 }
 

@@ -80,20 +80,18 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 }
 
 // adopt compiles what OPA is about to commit, commits it, and makes it live at
-// once. Where it refuses, OPA keeps what it has.
-func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, commit func() error) error {
+// once. Where it refuses, OPA keeps what it has. That a bundle was removed
+// cannot be refused, since OPA panics then: what was in force stays in force.
+func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, removed bool, commit func() error) error {
 	start := time.Now()
 	e.loading.Lock()
 	defer e.loading.Unlock()
 	src := e.local.with(bundles)
-	live := e.live.Load()
 	// Also where the revision is the same: what a team calls its bundle is not
 	// what is in it.
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
-		if live != nil && len(bundles) < len(live.bundles) {
-			// A bundle was taken out of OPA's configuration, which cannot be
-			// refused. What was in force stays in force.
+		if removed {
 			e.fail(ctx, start, src.revision(), err)
 			return commit()
 		}

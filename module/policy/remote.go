@@ -36,6 +36,7 @@ type remote struct {
 	cancel  context.CancelFunc
 
 	watching sync.Once
+	count    int // of the bundles in the store; the write transaction guards it
 
 	// bufferEvents is how many decision events OPA's buffer takes, and pending
 	// how many are on their way into it.
@@ -133,10 +134,18 @@ func (r *remote) adopt(ctx context.Context, txn storage.Transaction, commit func
 	if err != nil {
 		return err
 	}
-	if !r.complete(bundles) {
-		return commit() // the others are still to come
+	removed := len(bundles) < r.count
+	counted := func() error {
+		err := commit()
+		if err == nil {
+			r.count = len(bundles)
+		}
+		return err
 	}
-	return r.engine.adopt(ctx, bundles, commit)
+	if !r.complete(bundles) {
+		return counted() // the others are still to come
+	}
+	return r.engine.adopt(ctx, bundles, removed, counted)
 }
 
 // complete tells whether every configured bundle is there.

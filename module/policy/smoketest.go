@@ -52,7 +52,7 @@ var smokeCallers = func() []smokeCaller {
 }()
 
 // acceptable is the form of what settings.accept can name.
-var acceptable = regexp.MustCompile(`^[a-z]+:(read|write) by [a-z_]+( without [a-z_]+:[a-z]+| shows .+)?$`)
+var acceptable = regexp.MustCompile(`^[a-z]+:(read|write) by (own|other_instance|other_project|no_project|anonymous)( without [a-z_]+:[a-z]+| shows .+)?$`)
 
 // smoke is one question of the smoke test.
 type smoke struct {

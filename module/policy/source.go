@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -65,19 +66,26 @@ func read(paths []string) (*source, error) {
 		src  source
 		bad  findings
 		seen = map[string]bool{}
+		size int64
 	)
 	for _, root := range paths {
 		before := len(src.files)
 		skipped := false
 		w := walker{
 			fail: func(path string, err error) { bad = append(bad, unreadable(path, err)) },
-			file: func(path, rel string, prefix []string, _ fs.FileInfo) {
+			file: func(path, rel string, prefix []string, info fs.FileInfo) {
 				key := strings.Join(prefix, "/") + "\x00" + path
 				if seen[key] {
 					skipped = true
 					return
 				}
 				seen[key] = true
+				if size += info.Size(); size > maxPolicyBytes {
+					if size-info.Size() <= maxPolicyBytes { // once
+						bad = append(bad, tooLarge(display(path)))
+					}
+					return
+				}
 				content, err := os.ReadFile(path)
 				if err != nil {
 					bad = append(bad, unreadable(path, err))
@@ -102,6 +110,16 @@ func read(paths []string) (*source, error) {
 		return nil, err
 	}
 	return &src, nil
+}
+
+// tooLarge says that this file, or what comes before it and with it, is more
+// than a policy may hold.
+func tooLarge(name string) Finding {
+	return Finding{
+		File: name, Code: CodeTooLarge,
+		Message: fmt.Sprintf("with this, policy and data are more than %d MiB, which is what one policy may hold", maxPolicyBytes>>20),
+		Hint:    "all of it is kept in memory; keep only what decisions need",
+	}
 }
 
 func unreadable(path string, err error) Finding {
