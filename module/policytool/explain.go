@@ -140,9 +140,12 @@ func explain(v *verdict, result *policy.Result, events []*topdown.Event) *explai
 	if len(e.Could) == 0 {
 		e.Could, e.Others = e.Others, nil
 	}
-	// Whoever asks can change his own rules.
+	// Whoever asks can change his own rules, and means the one that nearly held.
 	slices.SortStableFunc(e.Could, func(a, b ruleOutcome) int {
-		return cmp.Compare(strings.Count(a.Place, builtIn), strings.Count(b.Place, builtIn))
+		return cmp.Or(
+			cmp.Compare(strings.Count(a.Place, builtIn), strings.Count(b.Place, builtIn)),
+			cmp.Compare(b.passed, a.passed),
+		)
 	})
 	return e
 }

@@ -22,6 +22,8 @@ type ruleOutcome struct {
 	Holds bool   `json:"holds"`
 	// Steps are all expressions of a rule that held, or the one that did not.
 	Steps []exprOutcome `json:"steps,omitempty"`
+
+	passed int // how many expressions held before one failed
 }
 
 // exprOutcome is one expression, what stood for its names, and the rules that it
@@ -85,6 +87,9 @@ func (t *trace) failed(f *frame, depth int) ruleOutcome {
 		return b
 	}
 	base := at.expr.BaseCogeneratedExpr()
+	b.passed = slices.IndexFunc(expressions(f.steps), func(group []*step) bool {
+		return group[0].expr.BaseCogeneratedExpr() == base
+	})
 	one := exprOutcome{Line: base.Loc().Row, Expr: source(base.Loc())}
 	for _, s := range f.steps {
 		if s.expr.BaseCogeneratedExpr() != base {

@@ -61,7 +61,7 @@ func (b *ruleOutcome) print(text *strings.Builder, indent string) {
 		if b.Holds {
 			word = "holds"
 		}
-		text.WriteString(fmt.Sprintf("%s  line %d %s  %s\n", indent, one.Line, word, shorten(one.Expr)))
+		_, _ = fmt.Fprintf(text, "%s  line %d %s  %s\n", indent, one.Line, word, shorten(one.Expr))
 		if len(one.Values) > 0 {
 			var values []string
 			for _, v := range one.Values {

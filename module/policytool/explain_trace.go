@@ -53,16 +53,14 @@ func readTrace(events []*topdown.Event) *trace {
 		}
 		switch node := event.Node.(type) {
 		case *ast.Rule:
-			switch event.Op {
-			case topdown.EnterOp:
+			if event.Op == topdown.EnterOp {
 				f.rule = node
 				if t.known[node] == nil && event.Input() == events[0].Input() {
 					t.known[node] = f
 				}
-			case topdown.ExitOp:
-				if f.exit == nil {
-					f.exit = event
-				}
+			}
+			if event.Op == topdown.ExitOp && f.exit == nil {
+				f.exit = event
 			}
 		case ast.Body:
 			if event.Op == topdown.ExitOp && f.exit == nil {

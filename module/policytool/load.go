@@ -16,7 +16,6 @@ type loader struct {
 	paths         []string
 	entrypoint    string
 	allowBuiltins []string
-	server        string
 	// samples are what the smoke test asks. Only the commands that tell
 	// whether a server would take the policy have them: whoever wants to know
 	// why the smoke test refuses a policy must be able to ask it.
