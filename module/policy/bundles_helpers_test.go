@@ -25,7 +25,6 @@ type bundleServer struct {
 	etags   map[string]string
 	serial  int
 	down    bool
-	events  [][]byte // what was sent to /logs and /status
 	asked   map[string]int
 	tokens  []string
 }

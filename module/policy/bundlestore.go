@@ -127,9 +127,9 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		putAt(b.data, path, value)
 	}
 	if b.revision == "" {
-		b.revision = b.digest()
+		b.revision, err = b.digest()
 	}
-	return b, nil
+	return b, err
 }
 
 // checkManifest refuses roots that are not a team's, and other Rego.
@@ -191,14 +191,16 @@ func (b *loadedBundle) replaces() bool {
 }
 
 // digest names what is in a bundle that says no revision.
-func (b *loadedBundle) digest() string {
+func (b *loadedBundle) digest() (string, error) {
 	h := sha256.New()
 	for _, f := range b.modules {
 		_, _ = io.WriteString(h, f.rel+"\x00")
 		_, _ = h.Write(f.bytes)
 	}
-	_ = json.NewEncoder(h).Encode(b.data) // it was JSON
-	return hex.EncodeToString(h.Sum(nil))[:12]
+	if err := json.NewEncoder(h).Encode(b.data); err != nil {
+		return "", fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12], nil
 }
 
 // bundleRevisions are the revisions of all bundles, by name.

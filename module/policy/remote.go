@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/hooks"
 	"github.com/open-policy-agent/opa/v1/metrics"
@@ -21,8 +22,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
-
-	"github.com/google/uuid"
 )
 
 // remote runs OPA's own machinery for an engine: what brings bundles and takes
@@ -200,16 +199,17 @@ func (r *remote) syncSystem(ctx context.Context, src *source) error {
 		return nil
 	}
 	// Not through the wrapped store: this changes nothing that decides.
-	err = storage.Txn(ctx, r.store.Store, storage.WriteParams, func(txn storage.Transaction) error {
+	plain := r.store.Store
+	err = storage.Txn(ctx, plain, storage.WriteParams, func(txn storage.Transaction) error {
 		for _, id := range present {
 			if _, ok := wanted[id]; !ok {
-				if err := r.store.Store.DeletePolicy(ctx, txn, id); err != nil {
+				if err := plain.DeletePolicy(ctx, txn, id); err != nil {
 					return err
 				}
 			}
 		}
 		for id, content := range wanted {
-			if err := r.store.Store.UpsertPolicy(ctx, txn, id, content); err != nil {
+			if err := plain.UpsertPolicy(ctx, txn, id, content); err != nil {
 				return err
 			}
 		}

@@ -23,8 +23,10 @@ func TestSmokeTest(t *testing.T) {
 	}{
 		"any password": {
 			team(`allow contains "any_password" if input.resource.kind == "password"`),
-			[]string{"password:read by own", "password:read by other_instance", "password:read by other_project", "password:read by no_project", "password:read by anonymous",
-				"password:write by other_instance", "password:write by other_project", "password:write by no_project", "password:write by anonymous"},
+			[]string{
+				"password:read by own", "password:read by other_instance", "password:read by other_project", "password:read by no_project", "password:read by anonymous",
+				"password:write by other_instance", "password:write by other_project", "password:write by no_project", "password:write by anonymous",
+			},
 		},
 		"own password": {
 			team(`allow contains "own_password" if { input.resource.kind == "password"; data.metaguard.own }`),
@@ -78,8 +80,9 @@ func TestSmokeTest(t *testing.T) {
 			// Accepted by name, it loads; with one name missing it does not.
 			var names []string
 			for _, finding := range found {
-				quoted := finding.Hint[strings.Index(finding.Hint, `"`)+1:]
-				names = append(names, `"`+quoted[:strings.Index(quoted, `"`)]+`"`)
+				_, quoted, _ := strings.Cut(finding.Hint, `"`)
+				quoted, _, _ = strings.Cut(quoted, `"`)
+				names = append(names, `"`+quoted+`"`)
 			}
 			accept := func(names []string) error {
 				write(t, root+"/data.json", `{"metaguard": {"settings": {"accept": [`+strings.Join(names, ",")+`]}}}`)
