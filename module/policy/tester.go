@@ -55,6 +55,7 @@ func LoadTests(ctx context.Context, cfg Config) (*Tests, error) {
 	if err != nil {
 		return nil, err
 	}
+	files = s.takeHelpers(src, files)
 	if _, err := s.compile(ctx, src, nil); err != nil {
 		return nil, err
 	}
@@ -143,6 +144,33 @@ func (s *settings) readTests() (roots []string, files []file, err error) {
 		}
 	}
 	return roots, files, nil
+}
+
+// testingPackage is that of the helpers for tests.
+var testingPackage = metaguardPackage.Append(ast.StringTerm("testing"))
+
+// takeHelpers takes helpers for tests out of a policy, where nobody reads
+// them. They replace the built-in ones: whoever works on these runs them so.
+func (s *settings) takeHelpers(src *source, files []file) []file {
+	var helpers []file
+	src.files = slices.DeleteFunc(src.files, func(f file) bool {
+		if !f.isRego() {
+			return false
+		}
+		module, err := s.parseModule(&f)
+		if err != nil || !module.Package.Path.Equal(testingPackage) {
+			return false
+		}
+		helpers = append(helpers, f)
+		return true
+	})
+	if len(helpers) == 0 {
+		return files
+	}
+	files = slices.DeleteFunc(files, func(f file) bool {
+		return strings.HasPrefix(f.name, builtinPrefix) && !strings.HasSuffix(f.name, "_test.rego")
+	})
+	return append(files, helpers...)
 }
 
 // notTest leaves out all files but tests.

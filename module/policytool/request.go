@@ -180,6 +180,9 @@ func splitPath(path, extra string) ([]string, error) {
 	if path[0] != '/' {
 		return refuse("it does not begin with a slash")
 	}
+	if strings.Contains(path, "%") {
+		return nil, fmt.Errorf("--path %q: write it decoded, as a policy sees it", path)
+	}
 	for _, b := range []byte(path) {
 		letter := 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9'
 		if !letter && !strings.ContainsRune("._~-/"+extra, rune(b)) {

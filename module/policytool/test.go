@@ -166,6 +166,9 @@ func (o *testOptions) runTests(ctx context.Context, tests *policy.Tests) (*testR
 	}
 	if o.coverage {
 		report := coverage.Report(tests.Counted)
+		if report.CoveredLines+report.NotCoveredLines == 0 {
+			report.Coverage = 100 // a policy of data alone
+		}
 		run.Coverage = &report
 	}
 	return run, nil

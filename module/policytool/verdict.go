@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
@@ -109,9 +110,9 @@ func headline(v *verdict, input ast.Value) string {
 // print shows the decision, and each thing that there is to say about it in a
 // line of its own.
 func (v *verdict) print(w io.Writer, input ast.Value) {
-	_, _ = fmt.Fprintln(w, headline(v, input))
+	_, _ = fmt.Fprintln(w, plain(headline(v, input)))
 	field := func(name, format string, args ...any) {
-		_, _ = fmt.Fprintf(w, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(w, "%-9s %s\n", name, plain(fmt.Sprintf(format, args...)))
 	}
 	field("reason", "%s", v.Reason)
 	if v.Error != "" {
@@ -147,4 +148,14 @@ func (v *verdict) print(w io.Writer, input ast.Value) {
 	}
 	field("time", "%s", v.Time.UTC().Format(time.RFC3339))
 	field("revision", "%s", v.Revision)
+}
+
+// plain keeps what a client has sent from steering the terminal.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
