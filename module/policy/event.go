@@ -192,6 +192,13 @@ func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info
 			return nil, ErrLogFull
 		}
 	}
+	if r.config.logsToServer && r.closed.Load() {
+		// A request that was on its way while its configuration was replaced.
+		r.engine.lostEvents.Add(1)
+		if refuse {
+			return nil, ErrLogFull
+		}
+	}
 	var kept eventKeeper
 	// The event is written whether or not the client is still there.
 	ctx = context.WithValue(context.WithoutCancel(ctx), eventKeeperKey{}, &kept)

@@ -41,6 +41,7 @@ type remote struct {
 	// how many are on their way into it.
 	bufferEvents atomic.Int64
 	pending      atomic.Int64
+	closed       atomic.Bool
 
 	bundles struct {
 		sync.Mutex
@@ -113,6 +114,7 @@ func (r *remote) start() error {
 // close ends everything, and waits for it at most until ctx is done. Decision
 // events that wait are sent first.
 func (r *remote) close(ctx context.Context) {
+	r.closed.Store(true)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
