@@ -8,14 +8,14 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/metaguard/metaguard/tests/harness"
 )
 
 // control is the server of a security team: bundles out, decision events in.
@@ -26,6 +26,7 @@ type control struct {
 	etag   string
 	down   bool
 	events []map[string]any
+	asked  int
 }
 
 func newControl(t *testing.T) *control {
@@ -39,6 +40,7 @@ func newControl(t *testing.T) *control {
 func (c *control) serve(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.asked++
 	switch {
 	case c.down:
 		http.Error(w, "down", http.StatusServiceUnavailable)
@@ -100,6 +102,12 @@ func (c *control) setDown(down bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.down = down
+}
+
+func (c *control) requests() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
 }
 
 func (c *control) received() []map[string]any {
@@ -267,96 +275,104 @@ func TestLogFullRefuses(t *testing.T) {
 	})
 }
 
-// A candidate is asked beside the live policy, has no say, and what it says
-// otherwise is logged and counted.
-func TestCandidate(t *testing.T) {
+// While a server flips revisions ten times a second, eight clients get the
+// answer of one revision or the other, and never another one.
+func TestFlippingBundlesUnderLoad(t *testing.T) {
 	t.Parallel()
-	s := newManaged(t, "identify remote_ip inventory.json\npolicy policy {\n\tcandidate next\n\ttimeout 2s\n}", map[string]string{
-		"next/team.rego": "package metaguard.team\n\ndeny contains \"closed\" if input.resource.kind == \"userdata\"\n",
-	})
-	for range 5 {
-		if answer := s.get(t, userdataPath); answer.Status != 200 {
-			t.Fatalf("%d %s", answer.Status, answer.Body)
+	c := newControl(t)
+	c.put(t, "a", "userdata")
+	s := newManaged(t, strings.ReplaceAll(byBundle, "timeout 2s\n}", "timeout 5s\n}"), map[string]string{"opa.yaml": c.opa("")})
+	s.settles(t, userdataPath, 403)
+	var (
+		stop   atomic.Bool
+		asked  atomic.Int64
+		denied [2]atomic.Int64
+		wait   sync.WaitGroup
+	)
+	paths := [2]string{userdataPath, metadataPath}
+	for n := range 8 {
+		wait.Go(func() {
+			client := http.Client{Transport: &http.Transport{}, Timeout: 30 * time.Second}
+			defer client.CloseIdleConnections()
+			for i := n; !stop.Load(); i++ {
+				response, err := client.Get("http://" + s.address + paths[i%2])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(response.Body)
+				_ = response.Body.Close()
+				asked.Add(1)
+				switch {
+				case err == nil && response.StatusCode == 200 && string(body) == "from the server":
+				case err == nil && response.StatusCode == 403 && strings.Contains(string(body), "policy_deny"):
+					denied[i%2].Add(1)
+				default:
+					t.Errorf("%s: %d %q %v", paths[i%2], response.StatusCode, body, err)
+					return
+				}
+			}
+		})
+	}
+	flips := 0
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); flips++ {
+		<-ticker.C
+		if flips%2 == 0 {
+			c.put(t, fmt.Sprint("b", flips), "metadata")
+		} else {
+			c.put(t, fmt.Sprint("a", flips), "userdata")
 		}
-		s.settles(t, metadataPath, 200)
 	}
-	const differences = `caddy_metaguard_candidate_differences_total{candidate="deny",live="allow",resource="userdata"}`
-	s.Eventually("five differences are counted", func() bool {
-		return strings.Contains(s.admin.Get(t, "/metrics"), differences+" 5\n")
-	})
-	if page := s.admin.Get(t, "/metrics"); !strings.Contains(page, `caddy_metaguard_candidate_decisions_total{result="same"} 5`) || strings.Contains(page, `resource="metadata"} 5`+"\n"+differences) {
-		t.Errorf("%s", page)
+	stop.Store(true)
+	wait.Wait()
+	loads := s.admin.Metrics(t, "caddy_metaguard_policy_loads_total")
+	activated := 0.0
+	for labels, count := range loads {
+		if strings.Contains(labels, `"ok"`) {
+			activated += count
+		} else if count != 0 {
+			t.Errorf("%v loads failed: %s", count, labels)
+		}
 	}
-	var found bool
-	for line := range strings.Lines(s.Log()) {
-		found = found || strings.Contains(line, `"candidate decides otherwise"`) && strings.Contains(line, `"codes":["closed"]`) &&
-			strings.Contains(line, `next/team.rego:3"`) && strings.Contains(line, `"difference":"verdict"`)
+	if activated < 5 || denied[0].Load() == 0 || denied[1].Load() == 0 {
+		t.Errorf("%d flips, %v activations, %d and %d denials", flips, activated, denied[0].Load(), denied[1].Load())
 	}
-	if !found {
-		t.Error("no line tells what differs")
-	}
-	// An edit of the candidate is live too, and a broken one harms nobody.
-	s.Write("next/team.rego", brokenPolicy)
-	s.Eventually("the broken edit is reported", func() bool { return strings.Contains(s.Log(), "policy not loaded") })
-	s.Write("next/team.rego", denyMetadata)
-	s.Eventually("the edit is compared", func() bool {
-		s.settles(t, metadataPath, 200)
-		return strings.Contains(s.admin.Get(t, "/metrics"), `live="allow",resource="metadata"}`)
-	})
+	t.Logf("%d flips, %v activations, %d requests, %d and %d denied", flips, activated, asked.Load(), denied[0].Load(), denied[1].Load())
 }
 
-// An edit that allows too much is refused with an explanation, and the last
-// good policy stays; accepted in so many words, it is live.
-func TestEditThatAllowsTooMuch(t *testing.T) {
+// What waits for the log service is sent when the process is stopped.
+func TestEventsAreSentAtTheEnd(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, byAddress, map[string]string{"policy/team.rego": denyMetadata})
-	s.settles(t, metadataPath, 403)
-	s.Write("policy/team.rego", "package metaguard.team\n\nallow contains \"reads\" if {\n\tinput.resource.kind == \"password\"\n\tdata.metaguard.own\n}\n")
-	s.Eventually("the edit is refused", func() bool {
-		return strings.Contains(s.Log(), `add \\\"password:read by own\\\" to data.metaguard.settings.accept`) ||
-			strings.Contains(s.Log(), `add \"password:read by own\" to data.metaguard.settings.accept`)
+	c := newControl(t)
+	s := newManaged(t, byBundle, map[string]string{
+		"opa.yaml": "services: {team: {url: '" + c.URL + "'}}\ndecision_logs: {service: team, reporting: {min_delay_seconds: 600, max_delay_seconds: 600}}\n",
 	})
-	if answer := s.get(t, metadataPath); answer.Status != 403 {
-		t.Errorf("%d", answer.Status)
-	}
-	s.Write("policy/data.json", `{"metaguard": {"settings": {"accept": ["password:read by own"]}}}`)
 	s.settles(t, metadataPath, 200)
+	id := s.get(t, metadataPath).Header.Get("X-Metaguard-Decision")
+	s.Stop()
+	sent, err := json.Marshal(c.received())
+	if err != nil || !strings.Contains(string(sent), id) {
+		t.Errorf("%v %s is not in %s", err, id, sent)
+	}
 }
 
-// Over the owner's socket, and there only, the policies in force can be seen and
-// taken away to be tried.
-func TestAdminPolicies(t *testing.T) {
+// `validate` reports what is wrong with OPA's configuration with file and line,
+// and asks no server.
+func TestValidateAsksNoServer(t *testing.T) {
 	t.Parallel()
-	s := newManaged(t, byAddress, map[string]string{"policy/team.rego": denyMetadata})
-	s.settles(t, metadataPath, 403)
-	s.Eventually("the configuration is in force", func() bool { return strings.Contains(s.Log(), "serving initial configuration") })
-	var states []map[string]any
-	if err := json.Unmarshal([]byte(s.admin.Get(t, "/metaguard/policies")), &states); err != nil || len(states) != 1 {
-		t.Fatalf("%v %v", err, states)
+	c := newControl(t)
+	s := prepareSite(t, byBundle, map[string]string{"opa.yaml": c.opa("")})
+	if output, err := s.Command("validate", "--config", "Caddyfile"); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
-	name, _ := states[0]["name"].(string)
-	if name == "" || states[0]["revision"] == "" || states[0]["loads"] != 1.0 {
-		t.Errorf("%v", states[0])
+	if asked := c.requests(); asked != 0 {
+		t.Errorf("validate sent %d requests", asked)
 	}
-	for _, path := range []string{"/metaguard/policies/", "/metaguard/policies/" + name} {
-		if bundle := s.admin.Get(t, path); !strings.HasPrefix(bundle, "\x1f\x8b") {
-			t.Errorf("%s: %q", path, bundle)
-		}
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
-	s.edit(t, "Caddyfile", "admin "+s.admin.Listen, "admin "+address)
-	if output, err := s.reload(t); err != nil {
-		t.Fatalf("%v %s", err, output)
-	}
-	client := http.Client{Timeout: 10 * time.Second}
-	for _, path := range []string{"/metaguard/policies", "/metaguard/policies/"} {
-		response, err := client.Get("http://" + address + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close()
-		if response.StatusCode != http.StatusForbidden {
-			t.Errorf("%s over TCP: %d", path, response.StatusCode)
-		}
+	s.Write("opa.yaml", "services: {}\nbundels: {}\n")
+	if output, err := s.Command("validate", "--config", "Caddyfile"); err == nil || !strings.Contains(output, `opa.yaml:2: OPA's configuration has no bundels (did you mean \"bundles\"?)`) &&
+		!strings.Contains(output, `opa.yaml:2: OPA's configuration has no bundels (did you mean "bundles"?)`) {
+		t.Errorf("%v\n%s", err, output)
 	}
 }

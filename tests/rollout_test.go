@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tests
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/metaguard/metaguard/tests/harness"
+)
+
+// A candidate is asked beside the live policy, has no say, and what it says
+// otherwise is logged and counted.
+func TestCandidate(t *testing.T) {
+	t.Parallel()
+	s := newManaged(t, "identify remote_ip inventory.json\npolicy policy {\n\tcandidate next\n\ttimeout 2s\n}", map[string]string{
+		"next/team.rego": "package metaguard.team\n\ndeny contains \"closed\" if input.resource.kind == \"userdata\"\n",
+	})
+	for range 5 {
+		if answer := s.get(t, userdataPath); answer.Status != 200 {
+			t.Fatalf("%d %s", answer.Status, answer.Body)
+		}
+		s.settles(t, metadataPath, 200)
+	}
+	const differences = `caddy_metaguard_candidate_differences_total{candidate="deny",live="allow",resource="userdata"}`
+	s.Eventually("five differences are counted", func() bool {
+		return strings.Contains(s.admin.Get(t, "/metrics"), differences+" 5\n")
+	})
+	if page := s.admin.Get(t, "/metrics"); !strings.Contains(page, `caddy_metaguard_candidate_decisions_total{result="same"} 5`) || strings.Contains(page, `resource="metadata"} 5`+"\n"+differences) {
+		t.Errorf("%s", page)
+	}
+	var found bool
+	for line := range strings.Lines(s.Log()) {
+		found = found || strings.Contains(line, `"candidate decides otherwise"`) && strings.Contains(line, `"codes":["closed"]`) &&
+			strings.Contains(line, `next/team.rego:3"`) && strings.Contains(line, `"difference":"verdict"`)
+	}
+	if !found {
+		t.Error("no line tells what differs")
+	}
+	// An edit of the candidate is live too, and a broken one harms nobody.
+	s.Write("next/team.rego", brokenPolicy)
+	s.Eventually("the broken edit is reported", func() bool { return strings.Contains(s.Log(), "policy not loaded") })
+	s.Write("next/team.rego", denyMetadata)
+	s.Eventually("the edit is compared", func() bool {
+		s.settles(t, metadataPath, 200)
+		return strings.Contains(s.admin.Get(t, "/metrics"), `live="allow",resource="metadata"}`)
+	})
+}
+
+// An edit that allows too much is refused with an explanation, and the last
+// good policy stays; accepted in so many words, it is live.
+func TestEditThatAllowsTooMuch(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, byAddress, map[string]string{"policy/team.rego": denyMetadata})
+	s.settles(t, metadataPath, 403)
+	s.Write("policy/team.rego", "package metaguard.team\n\nallow contains \"reads\" if {\n\tinput.resource.kind == \"password\"\n\tdata.metaguard.own\n}\n")
+	s.Eventually("the edit is refused", func() bool {
+		return strings.Contains(s.Log(), `add \\\"password:read by own\\\" to data.metaguard.settings.accept`) ||
+			strings.Contains(s.Log(), `add \"password:read by own\" to data.metaguard.settings.accept`)
+	})
+	if answer := s.get(t, metadataPath); answer.Status != 403 {
+		t.Errorf("%d", answer.Status)
+	}
+	s.Write("policy/data.json", `{"metaguard": {"settings": {"accept": ["password:read by own"]}}}`)
+	s.settles(t, metadataPath, 200)
+}
+
+// Over the owner's socket, and there only, the policies in force can be seen and
+// taken away to be tried.
+func TestAdminPolicies(t *testing.T) {
+	t.Parallel()
+	s := newManaged(t, byAddress, map[string]string{"policy/team.rego": denyMetadata})
+	s.settles(t, metadataPath, 403)
+	s.Eventually("the configuration is in force", func() bool { return strings.Contains(s.Log(), "serving initial configuration") })
+	var states []map[string]any
+	if err := json.Unmarshal([]byte(s.admin.Get(t, "/metaguard/policies")), &states); err != nil || len(states) != 1 {
+		t.Fatalf("%v %v", err, states)
+	}
+	name, _ := states[0]["name"].(string)
+	if name == "" || states[0]["revision"] == "" || states[0]["loads"] != 1.0 {
+		t.Errorf("%v", states[0])
+	}
+	for _, path := range []string{"/metaguard/policies/", "/metaguard/policies/" + name} {
+		if bundle := s.admin.Get(t, path); !strings.HasPrefix(bundle, "\x1f\x8b") {
+			t.Errorf("%s: %q", path, bundle)
+		}
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+	s.edit(t, "Caddyfile", "admin "+s.admin.Listen, "admin "+address)
+	if output, err := s.reload(t); err != nil {
+		t.Fatalf("%v %s", err, output)
+	}
+	client := http.Client{Timeout: 10 * time.Second}
+	for _, path := range []string{"/metaguard/policies", "/metaguard/policies/"} {
+		response, err := client.Get("http://" + address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("%s over TCP: %d", path, response.StatusCode)
+		}
+	}
+}
