@@ -32,8 +32,16 @@ type explained struct {
 	Could []ruleOutcome `json:"could"`
 	// Others are those of them that are about other requests.
 	Others []ruleOutcome `json:"others,omitempty"`
+	// Hides says which rule hides what from the answer.
+	Hides []hiding `json:"hides,omitempty"`
 	// Broke is where a function failed, which makes the decision an error.
 	Broke []ruleOutcome `json:"broke,omitempty"`
+}
+
+// hiding is a name that a rule hides.
+type hiding struct {
+	Name string `json:"name"`
+	ruleOutcome
 }
 
 // explainCommand is `metaguard policy explain`.
@@ -54,6 +62,7 @@ Asks a policy about one request, as eval does, and tells why it decided so:
   codes, and the expressions that held
 - of any other refusal: the rules that could have allowed it, and the first
   expression of each that failed
+- of an answer that is not shown whole: the rules that hide something
 
 Each expression comes with the values of what stands in it. What is shown fits
 on a screen; --full shows all of it, and OPA's whole trace.`,
@@ -126,6 +135,9 @@ func explain(v *verdict, result *policy.Result, events []*topdown.Event) *explai
 		e.Gave = appendNew(e.Gave, t.held(f, 0))
 		byTeam = byTeam || f.rule.Module.Package.Path.String() == "data.metaguard.team"
 	}
+	if v.Redact != nil {
+		e.Hides = t.hides(v.Redact)
+	}
 	if v.Reason == decision.PolicyAllow || byTeam {
 		return e
 	}
@@ -152,6 +164,30 @@ func explain(v *verdict, result *policy.Result, events []*topdown.Event) *explai
 
 // builtIn stands in the names of the built-in policy's files.
 const builtIn = "built-in:"
+
+// hides finds the rules that hide names: those whose own names say so. The
+// built-in policy takes the team's over into its own, which is not worth a word.
+func (t *trace) hides(redact *decision.Redact) (found []hiding) {
+	for _, name := range slices.Concat(redact.JSON, redact.Keys, redact.Listing) {
+		var by, byTeam []hiding
+		for _, f := range t.frames {
+			if f.rule == nil || t.known[f.rule] != f || !slices.ContainsFunc(f.gave, ast.String(name).Equal) {
+				continue
+			}
+			switch head := string(f.rule.Head.Name); {
+			case strings.HasPrefix(head, "redact_"):
+				byTeam = append(byTeam, hiding{name, outcomeOf(f.rule)})
+			case strings.HasPrefix(head, "_hidden_"):
+				by = append(by, hiding{name, outcomeOf(f.rule)})
+			}
+		}
+		if len(byTeam) > 0 {
+			by = byTeam
+		}
+		found = append(found, by...)
+	}
+	return found
+}
 
 // failedAt are the rules that failed at a place.
 func (t *trace) failedAt(place string) (found []ruleOutcome) {

@@ -52,11 +52,7 @@ func (t *trace) held(f *frame, depth int) ruleOutcome {
 	for _, group := range all {
 		base := group[0].expr.BaseCogeneratedExpr()
 		text := source(base.Loc())
-		// The compiler takes some expressions out of others, and out of heads.
-		if strings.Contains(b.Rule, text) || slices.ContainsFunc(all, func(other []*step) bool {
-			whole := source(other[0].expr.BaseCogeneratedExpr().Loc())
-			return whole != text && strings.Contains(whole, text)
-		}) {
+		if takenOut(base.Loc(), f.rule, all) {
 			continue
 		}
 		one := exprOutcome{Line: base.Loc().Row, Expr: text}
@@ -77,6 +73,23 @@ func (t *trace) held(f *frame, depth int) ruleOutcome {
 		b.Steps = append(b.Steps, one)
 	}
 	return b
+}
+
+// takenOut tells an expression that the compiler has taken out of another one
+// or out of the rule's head, which says it already.
+func takenOut(loc *ast.Location, rule *ast.Rule, all [][]*step) bool {
+	within := func(other *ast.Location) bool {
+		return other != nil && other.Offset <= loc.Offset && loc.Offset+len(loc.Text) <= other.Offset+len(other.Text)
+	}
+	for _, term := range []*ast.Term{rule.Head.Key, rule.Head.Value} {
+		if term != nil && within(term.Loc()) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(all, func(group []*step) bool {
+		other := group[0].expr.BaseCogeneratedExpr().Loc()
+		return other != nil && len(other.Text) > len(loc.Text) && within(other)
+	})
 }
 
 // failed says where a rule failed.

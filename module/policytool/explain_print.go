@@ -21,6 +21,12 @@ func (e *explained) print(w io.Writer, input ast.Value, limit int) {
 	if e.Verdict == decision.Allow || len(e.Could) == 0 {
 		section(&text, "These rules decided", e.Gave)
 	}
+	if len(e.Hides) > 0 {
+		text.WriteString("\nWhat is hidden from the answer\n")
+	}
+	for _, hides := range e.Hides {
+		text.WriteString("  " + hides.Name + "\n    " + hides.line() + "\n")
+	}
 	section(&text, "These rules could have allowed it", e.Could)
 	if limit == 0 {
 		section(&text, "These are about other requests", e.Others)
@@ -51,11 +57,7 @@ func section(text *strings.Builder, title string, rules []ruleOutcome) {
 
 // print shows a rule on one line, and each expression with its values below.
 func (b *ruleOutcome) print(text *strings.Builder, indent string) {
-	line := indent + b.Place + "  " + b.Rule
-	if b.Title != "" {
-		line += "  (" + b.Title + ")"
-	}
-	text.WriteString(line + "\n")
+	text.WriteString(indent + b.line() + "\n")
 	for _, one := range b.Steps {
 		word := "fails"
 		if b.Holds {
@@ -73,6 +75,14 @@ func (b *ruleOutcome) print(text *strings.Builder, indent string) {
 			inner.print(text, indent+"    ")
 		}
 	}
+}
+
+func (b *ruleOutcome) line() string {
+	line := b.Place + "  " + b.Rule
+	if b.Title != "" {
+		line += "  (" + b.Title + ")"
+	}
+	return line
 }
 
 // shorten keeps a value to a part of a line.

@@ -87,6 +87,56 @@ allow contains "bob" if input.caller.id == "user:bob"
 	}
 }
 
+// What the compiler takes out of an expression or a head is no expression of
+// its own; a short one whose text stands in another's is.
+func TestExplainShowsEachExpressionOnce(t *testing.T) {
+	e, _ := explainOne(t, `package metaguard.team
+
+deny contains sprintf("no_%s", [role]) if {
+	_no
+	some role in input.caller.roles
+	not _none
+	every word in split(role, "-") { word != "yes" }
+}
+
+_no if input.resource.kind == "userdata"
+
+_none if input.caller.id == "user:none"
+`, "--as", "instance:i-1", "--role", "no-no", "--path", "/openstack/latest/user_data")
+	if len(e.Gave) != 1 {
+		t.Fatalf("%+v", e.Gave)
+	}
+	var shown []string
+	for _, one := range e.Gave[0].Steps {
+		shown = append(shown, one.Expr)
+	}
+	expected := []string{"_no", "some role in input.caller.roles", "not _none", `every word in split(role, "-") { word != "yes" }`}
+	if !slices.Equal(shown, expected) {
+		t.Errorf("%q", shown)
+	}
+}
+
+func TestExplainSaysWhoHidesWhat(t *testing.T) {
+	e, _ := explainOne(t, `package metaguard.team
+
+deny contains "closed" if input.resource.kind == "userdata"
+
+redact_listing contains "vendor_data.json"
+`, "--as", "instance:i-1", "--path", "/openstack/latest")
+	var names []string
+	for _, hides := range e.Hides {
+		names = append(names, hides.Name+" "+hides.Rule)
+	}
+	for _, expected := range []string{
+		`admin_pass _hidden_keys contains "admin_pass"`, "password _hidden_entries contains entry",
+		"user_data _hidden_entries contains entry", `vendor_data.json redact_listing contains "vendor_data.json"`,
+	} {
+		if !slices.Contains(names, expected) {
+			t.Errorf("%s is missing in %q", expected, names)
+		}
+	}
+}
+
 func TestExplainIsTheSameEachTime(t *testing.T) {
 	flags := []string{"--as", "user:bob", "--target", "i-1", "--path", "/openstack/latest/password", "--at", "2026-03-02T10:00:00Z"}
 	e, input := explainOne(t, "", flags...)

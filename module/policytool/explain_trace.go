@@ -27,6 +27,8 @@ type frame struct {
 	now   *step
 	// exit is the event with which the body first held; nil if it never did.
 	exit *topdown.Event
+	// gave are the members that the rule added to a set.
+	gave []ast.Value
 }
 
 // step is one expression of a body, and the evaluations that it began.
@@ -59,8 +61,9 @@ func readTrace(events []*topdown.Event) *trace {
 					t.known[node] = f
 				}
 			}
-			if event.Op == topdown.ExitOp && f.exit == nil {
-				f.exit = event
+			if event.Op == topdown.ExitOp {
+				f.exit = cmp.Or(f.exit, event)
+				f.give(node, event)
 			}
 		case ast.Body:
 			if event.Op == topdown.ExitOp && f.exit == nil {
@@ -73,6 +76,20 @@ func readTrace(events []*topdown.Event) *trace {
 		}
 	}
 	return t
+}
+
+// give notes the member that a rule has added to a set.
+func (f *frame) give(rule *ast.Rule, event *topdown.Event) {
+	if rule.Head.Key == nil {
+		return
+	}
+	member := rule.Head.Key.Value
+	if name, ok := member.(ast.Var); ok {
+		member = event.Locals.Get(name)
+	}
+	if member != nil {
+		f.gave = append(f.gave, member)
+	}
 }
 
 // take notes an event of an expression.
