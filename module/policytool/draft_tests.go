@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,54 +15,73 @@ import (
 	"github.com/open-policy-agent/opa/v1/format"
 )
 
+// hidesAdminPass is a rule of its own, since what is not hidden is not defined
+// either.
+const hidesAdminPass = "_hides_admin_pass if \"" + adminPass + "\" in metaguard.decision.redact.keys\n"
+
+// regoHeader begins every file of tests, and each part of one while it is
+// formatted: OPA's formatter takes too long for a large file as a whole.
+const regoHeader = "package draft_test\n"
+
 // tests writes a Rego test for each grant: a request as it was recorded is
 // served with the grant, and not without it.
 func (d *drafter) tests(p *plan) ([]byte, error) {
-	var tests, requests bytes.Buffer
+	grants := p.grants()
+	held := map[holder][]string{}
+	for _, g := range grants {
+		held[g.holder] = append(held[g.holder], g.name)
+	}
+	parts := []string{
+		"# A draft: each grant of " + dataFile + " that was seen to be needed, with a request that needs it.\n" +
+			regoHeader + "\nimport data.metaguard\n",
+	}
+	var requests []string
+	helper := ""
 	names, numbers := map[string]int{}, map[*observed]int{}
-	for _, g := range p.grants() {
+	for _, g := range grants {
 		o := p.witnesses[g]
 		if numbers[o] == 0 {
 			numbers[o] = len(numbers) + 1
-			literal, err := literal(o.input)
+			value, err := literal(o.input)
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprintf(&requests, "\n# Decision %s of %s\n_request_%d := %s\n", comment(o.id), stamp(o.time), numbers[o], literal)
+			requests = append(requests, fmt.Sprintf("# Decision %s of %s\n_request_%d := %s\n", comment(o.id), stamp(o.time), numbers[o], value))
 		}
 		request := fmt.Sprintf(" with input as _request_%d", numbers[o])
 		if d.asksClock {
 			request += fmt.Sprintf(" with time.now_ns as %d", o.time.UnixNano())
 		}
-		rest, err := d.others(p, g)
+		rest, err := withoutGrant(held[g.holder], g)
 		if err != nil {
 			return nil, err
 		}
 		served, unserved := "metaguard.decision.allow", "not metaguard.decision.allow"
 		if g.name == adminPassGrant {
-			served, unserved = `not "admin_pass" in metaguard.decision.redact.keys`, `"admin_pass" in metaguard.decision.redact.keys`
+			served, unserved, helper = "not _hides_admin_pass", "_hides_admin_pass", hidesAdminPass
 		}
 		u := usesOf(p.uses[g])
-		fmt.Fprintf(&tests, "\n# %s for %s: seen %s, last at %s in decision %s.\n", g.name, comment(g.String()), times(u.count), stamp(u.last), comment(u.id))
-		fmt.Fprintf(&tests, "%s if {\n\t%s%s\n\t%s%s with %s\n}\n", testName(g, names), served, request, unserved, request, rest)
+		parts = append(parts,
+			fmt.Sprintf("# %s for %s: seen %s, last at %s in decision %s.\n", g.name, comment(g.String()), times(u.count), stamp(u.last), comment(u.id))+
+				fmt.Sprintf("%s if {\n\t%s%s\n\t%s%s with %s\n}\n", testName(g, names), served, request, unserved, request, rest))
 	}
-	text := "# A draft: each grant of " + dataFile + " that was seen to be needed, with a request that needs it.\n" +
-		"package draft_test\n\nimport data.metaguard\n" + tests.String() + requests.String()
-	formatted, err := format.SourceWithOpts(testFile, []byte(text), format.Opts{RegoVersion: ast.RegoV1})
-	if err != nil {
-		return nil, fmt.Errorf("formatting the tests: %w", err)
+	parts = append(parts, requests...)
+	if helper != "" {
+		parts = append(parts, helper)
 	}
-	return formatted, nil
+	for i, part := range parts[1:] {
+		formatted, err := format.SourceWithOpts(testFile, []byte(regoHeader+"\n"+part), format.Opts{RegoVersion: ast.RegoV1})
+		if err != nil {
+			return nil, fmt.Errorf("formatting the tests: %w", err)
+		}
+		parts[i+1] = strings.TrimPrefix(string(formatted), regoHeader+"\n")
+	}
+	return []byte(strings.Join(parts, "\n")), nil
 }
 
-// others says in Rego what a holder has without one grant.
-func (d *drafter) others(p *plan, without grant) (string, error) {
-	names := []string{}
-	for _, g := range p.grants() {
-		if g.holder == without.holder && g != without {
-			names = append(names, g.name)
-		}
-	}
+// withoutGrant says in Rego that a holder has all of its grants but one.
+func withoutGrant(held []string, without grant) (string, error) {
+	names := slices.DeleteFunc(slices.Clone(held), func(name string) bool { return name == without.name })
 	value, err := encode(without.value)
 	if err != nil {
 		return "", err
@@ -75,22 +95,26 @@ func (d *drafter) others(p *plan, without grant) (string, error) {
 
 // literal is an input as Rego, with one line for each of its members.
 func literal(input ast.Value) (string, error) {
-	object, ok := input.(ast.Object)
+	value, err := ast.JSON(input)
+	if err != nil {
+		return "", fmt.Errorf("writing a request: %w", err)
+	}
+	members, ok := value.(map[string]any)
 	if !ok {
-		return input.String(), nil
+		return encode(value)
 	}
 	var b strings.Builder
 	b.WriteString("{\n")
-	for _, key := range object.Keys() {
-		value, err := ast.JSON(object.Get(key).Value)
-		if err != nil {
-			return "", fmt.Errorf("writing a request: %w", err)
-		}
-		text, err := encode(value)
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		key, err := encode(name)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "\t%v: %s,\n", key, text)
+		text, err := encode(members[name])
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "\t%s: %s,\n", key, text)
 	}
 	b.WriteString("}")
 	return b.String(), nil
