@@ -4,9 +4,12 @@ package module
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -40,7 +43,7 @@ password itself.`,
 		Long: `
 Works on policies: files and directories with Rego and data that are added to
 the built-in policy, as the setting policy of the Caddyfile takes them.`,
-		CobraFunc: policytool.Setup,
+		CobraFunc: policytool.Setup(fetchPolicy),
 	})
 }
 
@@ -96,19 +99,44 @@ func runPasswordReset(flags caddycmd.Flags) (int, error) {
 	return caddy.ExitCodeSuccess, nil
 }
 
-// adminAddress finds the admin API, and refuses one on a TCP port before
-// anything is sent there.
+// maxFetchedPolicy bounds what is read of a server's policy, in bytes: as much
+// as a policy may hold.
+const maxFetchedPolicy = 128 << 20
+
+// fetchPolicy gets a policy from a running server's admin API.
+func fetchPolicy(_ context.Context, address, name string) ([]byte, error) {
+	if err := mustBeSocket(address); err != nil {
+		return nil, err
+	}
+	response, err := caddycmd.AdminAPIRequest(address, http.MethodGet, policiesPath+"/"+url.PathEscape(name), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }() // it was only read
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxFetchedPolicy+1))
+	if err == nil && len(content) > maxFetchedPolicy {
+		err = fmt.Errorf("the policy has more than %d bytes", maxFetchedPolicy)
+	}
+	return content, err
+}
+
+// adminAddress finds the admin API.
 func adminAddress(flags caddycmd.Flags) (string, error) {
 	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
 	if err != nil {
 		return "", fmt.Errorf("finding the admin API: %w", err)
 	}
+	return address, mustBeSocket(address)
+}
+
+// mustBeSocket refuses an admin API on a TCP port before anything is sent there.
+func mustBeSocket(address string) error {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	if err != nil {
-		return "", fmt.Errorf("address of the admin API: %w", err)
+		return fmt.Errorf("address of the admin API: %w", err)
 	}
 	if !parsed.IsUnixNetwork() {
-		return "", fmt.Errorf("the admin API at %s is no Unix socket, and passwords are reset over nothing else: write `admin unix//run/metaguard/admin.sock|0600` in the global options, or give its --address", address)
+		return fmt.Errorf("the admin API at %s is no Unix socket, and passwords are reset and policies shown over nothing else: write `admin unix//run/metaguard/admin.sock|0600` in the global options, or give its address", address)
 	}
-	return address, nil
+	return nil
 }

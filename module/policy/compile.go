@@ -105,7 +105,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		revision:   src.revision(),
 		bundles:    src.bundleRevisions(),
 		loaded:     time.Now(),
-		files:      len(src.files),
+		files:      src.count(),
 		asksWorld:  asksWorld(compiler),
 		sources:    src.rules(),
 		replaces:   b.replaced,

@@ -45,13 +45,21 @@ type Policy struct {
 }
 
 // Load compiles and checks a policy once, as [New] does, without following its
-// files. Errors in the policy are an *Error.
+// files and without its bundles. Errors in the policy are an *Error.
 func Load(ctx context.Context, cfg Config, opts ...Option) (*Policy, error) {
-	e, err := New(ctx, cfg, opts...)
+	s, err := cfg.check()
 	if err != nil {
 		return nil, err
 	}
-	return e.Policy(), nil
+	var e Engine
+	for _, opt := range opts {
+		opt(&e)
+	}
+	src, err := s.read()
+	if err != nil {
+		return nil, err
+	}
+	return s.compile(ctx, src, e.print)
 }
 
 // Revision is a digest of the policy and its data.

@@ -44,9 +44,6 @@ type Engine struct {
 	loading sync.Mutex
 	// local are the files that were loaded last; loading guards it.
 	local *source
-	// bundlesFailed tells that the status' error is of bundles; the status'
-	// lock guards it.
-	bundlesFailed bool
 	// failed is the content that did not load last, so that it is reported
 	// once; loading guards it.
 	failed string
@@ -54,6 +51,7 @@ type Engine struct {
 	status struct {
 		sync.Mutex
 		Status
+		troubles [troubles]string
 	}
 	watcher struct {
 		sync.Mutex
@@ -121,7 +119,7 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 	s.remote = src.opa != nil && src.opa.remote || e.shared != nil
 	e.status.Key, e.status.Paths = e.key, s.Paths
 	if !e.AwaitsBundles() {
-		e.swap(compiled, true)
+		e.swap(compiled)
 	}
 	return e, nil
 }
@@ -258,16 +256,13 @@ func (e *Engine) Status() Status {
 	return status
 }
 
-// swap makes a policy live; well tells that nothing newer is broken.
-func (e *Engine) swap(next *Policy, well bool) {
+// swap makes a policy live.
+func (e *Engine) swap(next *Policy) {
 	e.live.Store(next)
 	e.status.Lock()
 	defer e.status.Unlock()
 	st := &e.status.Status
 	st.Revision, st.LoadedAt, st.Files = next.revision, next.loaded, next.files
-	if well {
-		st.LastError, st.LastErrorAt = "", time.Time{}
-	}
 	st.Loads++
 	e.readyOnce.Do(func() { close(e.ready) })
 }

@@ -46,9 +46,12 @@ func (e *Engine) follow(ctx context.Context, bundles []loadedBundle) {
 	src := e.local.with(bundles)
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
-		e.fail(ctx, start, src.revision(), err)
+		if ctx.Err() == nil && e.note(ofBundles, err) {
+			e.report(LoadEvent{Revision: e.Status().Revision, Err: err, Duration: time.Since(start)})
+		}
 		return
 	}
-	e.swap(compiled, true)
+	e.swap(compiled)
+	e.note(ofBundles, nil)
 	e.report(LoadEvent{Revision: compiled.revision, Duration: time.Since(start)})
 }

@@ -176,15 +176,8 @@ func (s *settings) read() (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(s.Served) > 0 {
-		served, err := readServed(s.Served)
-		if err != nil {
-			return nil, err
-		}
-		src.bundles = append(src.bundles, *served)
-	}
-	if s.OPA == "" {
-		return src, nil
+	if err := s.addServed(src); err != nil || s.OPA == "" {
+		return src, err
 	}
 	if src.opa, err = readOPA(s.OPA); err != nil {
 		return nil, err
@@ -199,6 +192,19 @@ func (s *settings) read() (*source, error) {
 		return nil, &Error{Findings: []Finding{{File: src.opa.name, Code: CodeOPAConfig, Message: err.Error()}}}
 	}
 	return src, nil
+}
+
+// addServed adds the policy of a running server.
+func (s *settings) addServed(src *source) error {
+	if len(s.Served) == 0 {
+		return nil
+	}
+	served, err := readServed(s.Served)
+	if err != nil {
+		return err
+	}
+	src.bundles = append(src.bundles, *served)
+	return nil
 }
 
 // entrypointRef turns a/b/c into data.a.b.c.

@@ -4,6 +4,8 @@ package policy
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -57,7 +59,7 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 	if live != nil && revision == live.revision {
 		if e.failed != "" {
 			e.failed = ""
-			e.clearError()
+			e.note(ofFiles, nil)
 			e.report(LoadEvent{Revision: revision, Duration: time.Since(start)})
 		}
 		return
@@ -71,11 +73,15 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 		return
 	}
 	e.failed = ""
+	e.note(ofFiles, nil)
+	if e.shared != nil {
+		e.note(ofBundles, nil)
+	}
 	e.local = src.with(nil)
 	if !complete {
 		return
 	}
-	e.swap(compiled, true)
+	e.swap(compiled)
 	e.report(LoadEvent{Revision: compiled.revision, Duration: time.Since(start)})
 }
 
@@ -92,7 +98,9 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, removed bool
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
 		if removed {
-			e.fail(ctx, start, src.revision(), err)
+			if e.note(ofRemoval, err) {
+				e.report(LoadEvent{Revision: e.Status().Revision, Err: err, Duration: time.Since(start)})
+			}
 			return commit()
 		}
 		return err
@@ -103,7 +111,8 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, removed bool
 	if err := commit(); err != nil {
 		return err
 	}
-	e.swap(compiled, e.failed == "") // files that are broken still are
+	e.swap(compiled)
+	e.note(ofRemoval, nil)
 	e.report(LoadEvent{Revision: compiled.revision, Duration: time.Since(start)})
 	return nil
 }
@@ -121,43 +130,52 @@ func (e *Engine) settle() {
 
 // noteBundles notes why the newest bundles are not active, or that they are.
 func (e *Engine) noteBundles(err error) {
-	e.status.Lock()
-	before := e.status.LastError
-	switch {
-	case err == nil && e.bundlesFailed:
-		e.bundlesFailed = false
-		e.status.LastError, e.status.LastErrorAt = "", time.Time{}
-	case err != nil && before != err.Error():
-		e.bundlesFailed = true
-		e.status.LastError, e.status.LastErrorAt = err.Error(), time.Now()
-		e.status.Failures++
-	}
-	revision := e.status.Revision
-	e.status.Unlock()
-	if err != nil && before != err.Error() {
-		e.report(LoadEvent{Revision: revision, Err: err})
+	if e.note(ofBundles, err) && err != nil {
+		e.report(LoadEvent{Revision: e.Status().Revision, Err: err})
 	}
 }
 
-// fail notes that content did not load. A load that was interrupted by Stop
-// says nothing about the content.
+// fail notes that files did not load. A load that was interrupted by Stop says
+// nothing about them.
 func (e *Engine) fail(ctx context.Context, start time.Time, content string, err error) {
 	if ctx.Err() != nil || content == e.failed {
 		return
 	}
 	e.failed = content
-	e.status.Lock()
-	e.status.LastError, e.status.LastErrorAt = err.Error(), time.Now()
-	e.status.Failures++
-	revision := e.status.Revision
-	e.status.Unlock()
-	e.report(LoadEvent{Revision: revision, Err: err, Duration: time.Since(start)})
+	e.note(ofFiles, err)
+	e.report(LoadEvent{Revision: e.Status().Revision, Err: err, Duration: time.Since(start)})
 }
 
-func (e *Engine) clearError() {
+// What can be wrong at the same time, each on its own.
+const (
+	ofFiles   = iota // the operator's files as they are now
+	ofBundles        // the newest bundles
+	ofRemoval        // a bundle was taken away that others need
+	troubles         // how many there are
+)
+
+// note notes what is wrong, or that nothing is any more, and tells whether that
+// is news.
+func (e *Engine) note(what int, err error) (news bool) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
 	e.status.Lock()
 	defer e.status.Unlock()
-	e.status.LastError, e.status.LastErrorAt = "", time.Time{}
+	if e.status.troubles[what] == text {
+		return false
+	}
+	e.status.troubles[what] = text
+	all := slices.DeleteFunc(slices.Clone(e.status.troubles[:]), func(text string) bool { return text == "" })
+	e.status.LastError, e.status.LastErrorAt = strings.Join(all, "\n"), time.Time{}
+	if len(all) > 0 {
+		e.status.LastErrorAt = time.Now()
+	}
+	if err != nil {
+		e.status.Failures++
+	}
+	return true
 }
 
 func (e *Engine) report(event LoadEvent) {

@@ -284,6 +284,7 @@ func TestRemovedBundleThatOthersNeed(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	s.put("discovery.tar.gz", discovered("team"))
+	defer func() { t.Logf("%+v", e.Status()) }()
 	eventually(t, "the removal is reported", func() bool { return strings.Contains(e.Status().LastError, "data.library.closed") })
 	if r := e.Decide(t.Context(), in); r.Reason != decision.PolicyDeny || r.Decision.Reasons[0] != "closed" {
 		t.Fatalf("%+v", r)

@@ -30,7 +30,7 @@ func (p *Policy) WriteBundle(ctx context.Context, w io.Writer) error {
 	manifest.RegoVersion = &version
 	written := bundle.Bundle{Manifest: manifest}
 	var err error
-	if written.Data, err = p.data(ctx); err != nil {
+	if written.Data, err = p.Data(ctx); err != nil {
 		return err
 	}
 	for _, f := range p.sources {
@@ -43,8 +43,8 @@ func (p *Policy) WriteBundle(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// data reads the policy's data as a document.
-func (p *Policy) data(ctx context.Context) (map[string]any, error) {
+// Data is the policy's data as one document, files and bundles together.
+func (p *Policy) Data(ctx context.Context) (map[string]any, error) {
 	value, err := storage.ReadOne(ctx, p.store, storage.RootPath)
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
@@ -62,6 +62,19 @@ func (p *Policy) data(ctx context.Context) (map[string]any, error) {
 		return nil, fmt.Errorf("the policy's data is a %T", document)
 	}
 	return data, nil
+}
+
+// ServedRules are the rules in what [Policy.WriteBundle] wrote, by file.
+func ServedRules(content []byte) (map[string][]byte, error) {
+	served, err := readServed(content)
+	if err != nil {
+		return nil, err
+	}
+	rules := make(map[string][]byte, len(served.modules))
+	for _, f := range served.modules {
+		rules[f.name] = f.bytes
+	}
+	return rules, nil
 }
 
 // readServed reads what WriteBundle wrote.

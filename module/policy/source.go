@@ -272,6 +272,15 @@ func (s *source) revision() string {
 	return strings.Join(names, " ")
 }
 
+// count is how many files there are, in bundles too; a bundle's data is one.
+func (s *source) count() int {
+	count := len(s.files)
+	for _, b := range s.bundles {
+		count += len(b.modules) + min(len(b.data), 1)
+	}
+	return count
+}
+
 // rules are the operator's files with rules, wherever they came from.
 func (s *source) rules() []file {
 	var rules []file

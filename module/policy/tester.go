@@ -55,6 +55,9 @@ func LoadTests(ctx context.Context, cfg Config) (*Tests, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.addServed(src); err != nil {
+		return nil, err
+	}
 	files = s.takeHelpers(src, files)
 	if _, err := s.compile(ctx, src, nil); err != nil {
 		return nil, err

@@ -40,9 +40,9 @@ type benchRun struct {
 }
 
 // benchCommand is `metaguard policy bench`.
-func benchCommand() *cobra.Command {
+func benchCommand(fetch Fetch) *cobra.Command {
 	var (
-		from   loader
+		from   = loader{fetch: fetch}
 		logs   []string
 		count  int
 		length string

@@ -26,9 +26,9 @@ type checked struct {
 }
 
 // checkCommand is `metaguard policy check`.
-func checkCommand() *cobra.Command {
+func checkCommand(fetch Fetch) *cobra.Command {
 	var (
-		from   loader
+		from   = loader{fetch: fetch}
 		spoken = newDialectFlag()
 		format = util.NewEnumFlag("text", []string{"text", "json", "github"})
 	)

@@ -5,15 +5,15 @@ package policytool
 import "github.com/spf13/cobra"
 
 // commands lists them in the order in which a policy is made.
-func commands() []*cobra.Command {
+func commands(fetch Fetch) []*cobra.Command {
 	return []*cobra.Command{
-		checkCommand(),
-		testCommand(),
-		fmtCommand(),
-		evalCommand(),
-		explainCommand(),
-		replayCommand(),
-		draftCommand(),
-		benchCommand(),
+		checkCommand(fetch),
+		testCommand(fetch),
+		fmtCommand(fetch),
+		evalCommand(fetch),
+		explainCommand(fetch),
+		replayCommand(fetch),
+		draftCommand(fetch),
+		benchCommand(fetch),
 	}
 }

@@ -109,13 +109,13 @@ func (l *recorder) add(t testing.TB, in decision.Input) {
 	event := map[string]any{
 		"level": "info", "logger": "http.handlers.metaguard.event", "msg": "decision event",
 		"decision_id": in.Request.ID, "path": "metaguard/decision", "revision": result.Revision,
-		"input": json.RawMessage(input.String()), "timestamp": at,
+		"input": jsonOf(t, input), "timestamp": at,
 		"custom": map[string]any{"metaguard": map[string]any{
 			"verdict": verdict, "reason": result.Reason, "mode": l.mode, "rules": result.Rules,
 		}},
 	}
 	if result.Output != nil {
-		event["result"] = json.RawMessage(result.Output.String())
+		event["result"] = jsonOf(t, result.Output)
 	}
 	if len(result.Answers) > 0 {
 		event["nd_builtin_cache"] = result.Answers
@@ -126,6 +126,15 @@ func (l *recorder) add(t testing.TB, in decision.Input) {
 	}
 	l.lines.Write(line)
 	l.lines.WriteByte('\n')
+}
+
+func jsonOf(t testing.TB, value ast.Value) any {
+	t.Helper()
+	plain, err := ast.JSON(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
 }
 
 func inputOf(t testing.TB, in decision.Input) ast.Value {

@@ -34,8 +34,8 @@ var sensitive = []string{"admin_pass:read", "credentials:read", "password:read",
 // attributes are what a grant can be keyed by.
 var attributes = []string{"instance_id", "project_id", "role", "caller_id"}
 
-func draftCommand() *cobra.Command {
-	d := &draft{by: util.NewEnumFlag("", attributes)}
+func draftCommand(fetch Fetch) *cobra.Command {
+	d := &draft{loader: loader{fetch: fetch}, by: util.NewEnumFlag("", attributes)}
 	command := &cobra.Command{
 		Use:   "draft --log <decisions.ndjson>... [--policy <path>...] [--output <directory>]",
 		Short: "Drafts the least grants that would have allowed what audit mode would have denied",
@@ -169,8 +169,11 @@ func newDrafter(ctx context.Context, d *draft) (*drafter, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := d.loader.config()
-	held, err := heldGrants(config.Paths)
+	config, err := d.loader.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held, err := heldGrants(ctx, p)
 	if err != nil {
 		return nil, err
 	}

@@ -5,13 +5,11 @@ package policytool
 import (
 	"context"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	opaloader "github.com/open-policy-agent/opa/v1/loader"
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/policy"
@@ -105,7 +103,7 @@ func (d *drafter) holderOf(input ast.Value, needs []string) (holder, string) {
 	for _, attribute := range []string{d.by, "instance_id", "caller_id"} {
 		h := of(attribute)
 		switch {
-		case attribute == "" || h.value == "":
+		case attribute == "" || !usable(h.value):
 		case !d.held[h]:
 			return h, ""
 		case first.value == "":
@@ -118,33 +116,28 @@ func (d *drafter) holderOf(input ast.Value, needs []string) (holder, string) {
 	return first, fmt.Sprintf("%s has grants in the policy's data: add %s to them by hand", first, strings.Join(needs, " "))
 }
 
+// usable tells a value that can stand in a file that people read. No identity
+// source has others, but a log can be anyone's.
+func usable(value string) bool {
+	return value != "" && !strings.ContainsFunc(value, unicode.IsControl)
+}
+
 // rolesOf are the roles of a caller that a draft can grant something to.
 func (d *drafter) rolesOf(input ast.Value) []string {
 	return slices.DeleteFunc(sorted(texts(get(input, "caller", "roles"))), func(role string) bool {
-		return role == "" || d.held[holder{"role", role}]
+		return !usable(role) || d.held[holder{"role", role}]
 	})
-}
-
-// notData keeps the loader from all files but data.
-func notData(path string, info fs.FileInfo, _ int) bool {
-	if strings.HasPrefix(info.Name(), ".") {
-		return true
-	}
-	return !info.IsDir() && !slices.Contains([]string{".json", ".yaml", ".yml"}, filepath.Ext(path))
 }
 
 // heldGrants reads who has grants in the data of a policy. Two data files
 // cannot both have a list for the same holder.
-func heldGrants(paths []string) (map[holder]bool, error) {
+func heldGrants(ctx context.Context, p *policy.Policy) (map[holder]bool, error) {
 	held := map[holder]bool{}
-	if len(paths) == 0 {
-		return held, nil
-	}
-	loaded, err := opaloader.NewFileLoader().Filtered(paths, notData)
+	data, err := p.Data(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading the policy's data: %w", err)
+		return nil, err
 	}
-	metaguard, _ := loaded.Documents["metaguard"].(map[string]any)
+	metaguard, _ := data["metaguard"].(map[string]any)
 	grants, _ := metaguard["grants"].(map[string]any)
 	for attribute, values := range grants {
 		values, _ := values.(map[string]any)

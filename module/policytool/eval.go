@@ -8,9 +8,9 @@ import (
 )
 
 // evalCommand is `metaguard policy eval`.
-func evalCommand() *cobra.Command {
+func evalCommand(fetch Fetch) *cobra.Command {
 	var (
-		from   loader
+		from   = loader{fetch: fetch}
 		asked  question
 		format = util.NewEnumFlag("text", []string{"text", "json"})
 	)

@@ -45,9 +45,9 @@ type hiding struct {
 }
 
 // explainCommand is `metaguard policy explain`.
-func explainCommand() *cobra.Command {
+func explainCommand(fetch Fetch) *cobra.Command {
 	var (
-		from   loader
+		from   = loader{fetch: fetch}
 		asked  question
 		full   bool
 		format = util.NewEnumFlag("text", []string{"text", "json"})

@@ -4,12 +4,15 @@ package policytool
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	opaloader "github.com/open-policy-agent/opa/v1/loader"
@@ -22,11 +25,12 @@ import (
 // formatter is the flags of `metaguard policy fmt`.
 type formatter struct {
 	check, list, diff bool
+	from              loader
 }
 
 // fmtCommand is `metaguard policy fmt`.
-func fmtCommand() *cobra.Command {
-	var f formatter
+func fmtCommand(fetch Fetch) *cobra.Command {
+	f := formatter{from: loader{fetch: fetch}}
 	command := &cobra.Command{
 		Use:   "fmt [path…]",
 		Short: "Formats a policy",
@@ -36,11 +40,14 @@ changed. Directories are searched for files that end in .rego. Without a path it
 formats the standard input to the standard output.
 
 A file is replaced as a whole or not at all. One that does not parse is left
-alone and reported.`,
+alone and reported. What a server has in force is looked at and not changed.`,
 		Example: `  metaguard policy fmt /etc/metaguard/policy
   metaguard policy fmt --check --diff /etc/metaguard/policy`,
 		SilenceUsage: true,
 		RunE: func(command *cobra.Command, args []string) error {
+			if f.from.server != "" {
+				return f.served(command.Context(), command.OutOrStdout(), args)
+			}
 			if len(args) == 0 {
 				return f.stream(command.InOrStdin(), command.OutOrStdout())
 			}
@@ -50,7 +57,35 @@ alone and reported.`,
 	command.Flags().BoolVar(&f.check, "check", false, "Change nothing, and fail if a file is not formatted")
 	command.Flags().BoolVarP(&f.list, "list", "l", false, "Change nothing, and name the files that are not formatted")
 	command.Flags().BoolVarP(&f.diff, "diff", "d", false, "Change nothing, and show what would change")
+	f.from.serverFlags(command.Flags())
 	return command
+}
+
+// served looks at the rules that a server has in force.
+func (f *formatter) served(ctx context.Context, w io.Writer, args []string) error {
+	if len(args) > 0 {
+		return errors.New("with --server there is nothing on this side to format: leave the paths out")
+	}
+	content, err := f.from.served(ctx)
+	if err != nil {
+		return err
+	}
+	rules, err := policy.ServedRules(content)
+	if err != nil {
+		return err
+	}
+	changed := 0
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		formatted, err := policy.Format(name, rules[name])
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(rules[name], formatted) {
+			changed++
+			f.report(w, name, rules[name], formatted)
+		}
+	}
+	return f.judge(changed)
 }
 
 // stream formats one file from r to w.

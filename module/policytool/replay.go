@@ -29,8 +29,8 @@ type replay struct {
 	limit  int
 }
 
-func replayCommand() *cobra.Command {
-	r := &replay{format: util.NewEnumFlag("text", []string{"text", "json"})}
+func replayCommand(fetch Fetch) *cobra.Command {
+	r := &replay{loader: loader{fetch: fetch}, format: util.NewEnumFlag("text", []string{"text", "json"})}
 	command := &cobra.Command{
 		Use:   "replay --log <decisions.ndjson>... [--policy <path>...]",
 		Short: "Asks a policy again what a decision log has recorded, and shows what changes",

@@ -22,7 +22,7 @@ import (
 // replayed runs a replay that has JSON as its result.
 func replayed(t testing.TB, args ...string) (report, error) {
 	t.Helper()
-	out, _, err := run(t, replayCommand(), append(args, "--format", "json")...)
+	out, _, err := run(t, replayCommand(nil), append(args, "--format", "json")...)
 	var rep report
 	if decodeErr := json.Unmarshal([]byte(strings.ReplaceAll(out, `"unreadable_lines"`, `"-"`)), &rep); decodeErr != nil {
 		t.Fatalf("%v: %s %v", decodeErr, out, err)
@@ -175,7 +175,7 @@ func TestReplayIsDeterministic(t *testing.T) {
 	lines[len(lines)-1] += "\n"
 	dir := policyDir(t, "deny contains sprintf(\"by_%s\", [input.caller.project_id]) if input.resource.kind != \"metadata\"", "")
 	log := write(t, "log", strings.Join(lines, ""))
-	want, _, _ := run(t, replayCommand(), "--log", log, "--policy", dir)
+	want, _, _ := run(t, replayCommand(nil), "--log", log, "--policy", dir)
 	if !strings.Contains(want, "400 decisions (150 distinct): 133 unchanged, 267 changed") {
 		t.Fatal(want)
 	}
@@ -184,7 +184,7 @@ func TestReplayIsDeterministic(t *testing.T) {
 		if err := os.WriteFile(log, []byte(strings.Join(lines, "")), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, _, _ := run(t, replayCommand(), "--log", log, "--policy", dir); got != want {
+		if got, _, _ := run(t, replayCommand(nil), "--log", log, "--policy", dir); got != want {
 			t.Fatalf("got\n%s\nwant\n%s", got, want)
 		}
 	}
@@ -198,7 +198,7 @@ func TestReplayNamesTheFirstUnreadableLines(t *testing.T) {
 			l.lines.WriteString("oops\n")
 		}
 	}
-	_, warnings, err := run(t, replayCommand(), "--log", l.file(t))
+	_, warnings, err := run(t, replayCommand(nil), "--log", l.file(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func BenchmarkReplay(b *testing.B) {
 }`, "")
 	b.SetBytes(int64(l.lines.Len()))
 	for b.Loop() {
-		if _, _, err := run(b, replayCommand(), "--log", log, "--policy", dir); err == nil {
+		if _, _, err := run(b, replayCommand(nil), "--log", log, "--policy", dir); err == nil {
 			b.Fatal("nothing changed")
 		}
 	}

@@ -29,9 +29,9 @@ type testOptions struct {
 }
 
 // testCommand is `metaguard policy test`.
-func testCommand() *cobra.Command {
+func testCommand(fetch Fetch) *cobra.Command {
 	var (
-		from    loader
+		from    = loader{fetch: fetch}
 		options testOptions
 		format  = util.NewEnumFlag("pretty", []string{"pretty", "json"})
 	)
@@ -63,7 +63,7 @@ values, and what print() said.`,
 			if err := options.check(); err != nil {
 				return err
 			}
-			tests, err := policy.LoadTests(command.Context(), from.config())
+			tests, err := from.loadTests(command.Context())
 			if err != nil {
 				return err
 			}
