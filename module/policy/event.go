@@ -4,7 +4,6 @@ package policy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -139,35 +138,37 @@ func documentOf(value ast.Value) (*any, error) {
 	return &document, nil
 }
 
-// ReadAnswers reads the member nd_builtin_cache of an event. JSON has no other
-// names than strings, so that the arguments of a call, an array, were written as
-// one.
-func ReadAnswers(raw []byte) (builtins.NDBCache, error) {
-	var written builtins.NDBCache
-	if err := json.Unmarshal(raw, &written); err != nil {
-		return nil, fmt.Errorf("reading what builtins answered: %w", err)
+// AnswersOf reads the member nd_builtin_cache of an event; null is none. OPA
+// writes the arguments of a call, which are its names there, as JSON in a string,
+// and its own decoder leaves them so.
+func AnswersOf(value ast.Value) (builtins.NDBCache, error) {
+	functions, ok := value.(ast.Object)
+	if !ok {
+		return nil, nil //nolint:nilnil // a mask may leave null
 	}
-	answers := make(builtins.NDBCache, len(written))
-	for name, calls := range written {
-		read := ast.NewObject()
-		err := calls.Iter(func(arguments, answer *ast.Term) error {
-			text, ok := arguments.Value.(ast.String)
-			if !ok {
-				return fmt.Errorf("the arguments of %s are no text", name)
+	answers := builtins.NDBCache{}
+	err := functions.Iter(func(name, calls *ast.Term) error {
+		function, ok := name.Value.(ast.String)
+		made, ok2 := calls.Value.(ast.Object)
+		if !ok || !ok2 {
+			return fmt.Errorf("nd_builtin_cache: %v has no answers", name)
+		}
+		return made.Iter(func(key, answer *ast.Term) error {
+			arguments := key.Value
+			if text, ok := key.Value.(ast.String); ok {
+				var err error
+				if arguments, err = ast.ValueFromReader(strings.NewReader(string(text))); err != nil {
+					return fmt.Errorf("nd_builtin_cache: the arguments %v of %v: %w", key, name, err)
+				}
 			}
-			value, err := ast.ValueFromReader(strings.NewReader(string(text)))
-			if err != nil {
-				return fmt.Errorf("reading the arguments of %s: %w", name, err)
+			if _, ok := arguments.(*ast.Array); !ok {
+				return fmt.Errorf("nd_builtin_cache: the arguments %v of %v are no list", key, name)
 			}
-			read.Insert(ast.NewTerm(value), answer)
+			answers.Put(string(function), arguments, answer.Value)
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
-		answers[name] = read
-	}
-	return answers, nil
+	})
+	return answers, err
 }
 
 // evalMetrics says how long the decision took, under OPA's name for it.

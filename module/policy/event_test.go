@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -103,7 +104,11 @@ allow contains sprintf("%d_%s_%d", [time.now_ns(), uuid.rfc4122("x"), rand.intn(
 	if input.Compare(first.Input) != 0 {
 		t.Errorf("input %v, was %v", input, first.Input)
 	}
-	answers, err := ReadAnswers(read.Answers)
+	recorded, err := ast.ValueFromReader(bytes.NewReader(read.Answers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers, err := AnswersOf(recorded)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/policy"
 )
 
 // parser makes records of lines. It is for one goroutine.
@@ -184,42 +184,13 @@ func (p *parser) input(r *record) (err error) {
 	return err
 }
 
-// answers reads what builtins said. OPA writes the arguments, which are its
-// keys, as JSON in a string, and its own decoder leaves them there.
+// answers reads what builtins said; a mask may leave nothing of it.
 func (p *parser) answers() (builtins.NDBCache, error) {
 	value, err := p.value(unhashed)
 	if err != nil {
 		return nil, err
 	}
-	functions, ok := value.(ast.Object)
-	if !ok {
-		return nil, nil //nolint:nilnil // a mask may leave null
-	}
-	answers := builtins.NDBCache{}
-	err = functions.Iter(func(name, calls *ast.Term) error {
-		made, ok := calls.Value.(ast.Object)
-		if !ok {
-			return fmt.Errorf("nd_builtin_cache: %v has no answers", name)
-		}
-		return made.Iter(func(key, answer *ast.Term) error {
-			arguments, err := argumentsOf(key.Value)
-			if err != nil {
-				return fmt.Errorf("nd_builtin_cache: the arguments %v of %v: %w", key, name, err)
-			}
-			answers.Put(string(name.Value.(ast.String)), arguments, answer.Value)
-			return nil
-		})
-	})
-	return answers, err
-}
-
-// argumentsOf reads the arguments of a call.
-func argumentsOf(key ast.Value) (ast.Value, error) {
-	text, ok := key.(ast.String)
-	if !ok {
-		return key, nil
-	}
-	return ast.ValueFromReader(strings.NewReader(string(text)))
+	return policy.AnswersOf(value)
 }
 
 // result reads the decision, leniently: what is not as it should be is for the
