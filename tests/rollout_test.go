@@ -89,6 +89,7 @@ func TestAdminPolicies(t *testing.T) {
 			t.Errorf("%s: %q", path, bundle)
 		}
 	}
+	s.commandsAskTheServer(t)
 	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
 	s.edit(t, "Caddyfile", "admin "+s.admin.Listen, "admin "+address)
 	if output, err := s.reload(t); err != nil {
@@ -104,5 +105,34 @@ func TestAdminPolicies(t *testing.T) {
 		if response.StatusCode != http.StatusForbidden {
 			t.Errorf("%s over TCP: %d", path, response.StatusCode)
 		}
+	}
+}
+
+// commandsAskTheServer runs every command on the policy that the server has in
+// force, which denies metadata.
+func (m *managed) commandsAskTheServer(t *testing.T) {
+	t.Helper()
+	m.Write("log.ndjson", m.Log())
+	request := []string{"--as", "instance:" + instance1, "--path", metadataPath}
+	for name, test := range map[string]struct {
+		arguments []string
+		want      string
+	}{
+		"check":   {nil, "ok: "},
+		"test":    {nil, "PASS"},
+		"fmt":     {[]string{"--check"}, ""},
+		"eval":    {request, "no_metadata"},
+		"explain": {request, "no_metadata"},
+		"replay":  {[]string{"--log", "log.ndjson"}, " unchanged, 0 changed"},
+		"draft":   {[]string{"--log", "log.ndjson", "--denied"}, "1 denied"},
+		"bench":   {[]string{"--benchtime", "10x"}, "decisions/s"},
+	} {
+		output, err := m.Command(append([]string{"policy", name, "--server", m.admin.Address}, test.arguments...)...)
+		if err != nil || !strings.Contains(output, test.want) {
+			t.Errorf("%s: %v, want %q in\n%s", name, err, test.want, output)
+		}
+	}
+	if output, err := m.Command("policy", "eval", "--server", m.admin.Address, "--name", "other", "--as", "anonymous", "--path", "/"); err == nil || !strings.Contains(output, "which policy?") {
+		t.Errorf("%v\n%s", err, output)
 	}
 }

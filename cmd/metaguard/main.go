@@ -5,6 +5,7 @@
 package main
 
 import (
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	// The modules that make up the binary.
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
@@ -13,4 +14,7 @@ import (
 	_ "github.com/metaguard/metaguard/module/legacy"
 )
 
-func main() { caddycmd.Main() }
+func main() {
+	caddy.CustomBinaryName = "metaguard" // what help and errors call it
+	caddycmd.Main()
+}

@@ -72,3 +72,22 @@ func BenchmarkSignature(b *testing.B) {
 		signature([]string{root})
 	}
 }
+
+// BenchmarkRecord measures the decision event, without and with OPA's log.
+func BenchmarkRecord(b *testing.B) {
+	sink := newLogSink(b)
+	for name, e := range map[string]*Engine{
+		"caddy-only": engine(b, Config{}),
+		"service":    remoteEngine(b, Config{OPA: logConfig(b, sink.URL, "")}),
+	} {
+		b.Run(name, func(b *testing.B) {
+			result := e.Decide(b.Context(), instance(decision.KindMetadata, decision.Read))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := e.Record(b.Context(), &result, About{ID: "x"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
