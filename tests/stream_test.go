@@ -21,7 +21,7 @@ const streaming = byAddress + "\nresponse {\n\tmax_buffer 1KiB\n\toverflow strea
 func streamingSite(t *testing.T, settings string, script func(request string) []harness.Step) *site {
 	t.Helper()
 	server := harness.NewScripted(t, script)
-	s := prepareSite(t, settings, map[string]string{"policy/team.rego": "package metaguard.team\n\nallow contains \"anything\"\n"})
+	s := prepareSite(t, settings, map[string]string{"policy/team.rego": "package metaguard.team\n\nallow contains \"anything\" if startswith(input.caller.address, \"127.\")\n"})
 	s.edit(t, "Caddyfile", "upstream "+s.upstream.Address, "upstream "+server.Address)
 	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\tprotocols h1 h2c\n\t}")
 	s.Run(s.address)

@@ -310,7 +310,7 @@ func TestTargetUnknown(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, byAddress+"\nassert neutron {env.METAGUARD_NEUTRON_SECRET}", map[string]string{
 		"inventory.json":   `[{"address": "127.0.0.1", "project_id": "` + projectA + `"}, {"address": "127.0.0.2", "instance_id": "` + instance2 + `"}]`,
-		"policy/team.rego": "package metaguard.team\n\nallow contains \"anything\"\n",
+		"policy/team.rego": "package metaguard.team\n\nallow contains \"anything\" if startswith(input.caller.address, \"127.\")\n",
 	})
 	for _, from := range []string{"127.0.0.1", "127.0.0.2"} { // one has no instance, the other no project
 		answer := harness.RawFrom(t, from, s.address, "GET /openstack/latest/ HTTP/1.1\r\nHost: m\r\n\r\n")

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -68,6 +67,11 @@ func (q *smoke) name() string {
 		name += " without " + q.without
 	}
 	return name
+}
+
+// what is the question in words.
+func (q *smoke) what() string {
+	return fmt.Sprintf("%s %s from %s", q.in.Request.Method, q.in.Request.Path, q.caller.means)
 }
 
 // smokes lists all questions: every sample by every caller, once where nobody
@@ -169,77 +173,6 @@ func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error
 	asked := *p
 	asked.query, asked.print = query, nil
 	return &asked, nil
-}
-
-// compare finds what the policy allows or shows beyond the built-in one.
-func (p *Policy) compare(questions []smoke, expected, got []Result, accepted []string, bad *findings) {
-	found := map[string]bool{}
-	report := func(name string, result *Result, format string, args ...any) {
-		if found[name] {
-			return
-		}
-		found[name] = true
-		if slices.Contains(accepted, name) {
-			return
-		}
-		finding := Finding{
-			Code: CodeSmokeTest, Message: fmt.Sprintf(format, args...),
-			Hint: fmt.Sprintf("if it is meant, add %q to data.metaguard.settings.accept", name),
-		}
-		if len(result.Rules) > 0 {
-			finding.File, finding.Line = splitPlace(result.Rules[0])
-		}
-		*bad = append(*bad, finding)
-	}
-	for i := range questions {
-		question, want, result := &questions[i], &expected[i], &got[i]
-		name := question.name()
-		bare := strings.TrimSuffix(name, " without "+question.without)
-		what := fmt.Sprintf("%s %s from %s", question.in.Request.Method, question.in.Request.Path, question.caller.means)
-		switch {
-		case result.Reason != decision.PolicyAllow:
-		case want.Reason != decision.PolicyAllow:
-			if question.without != "" && found[bare] {
-				continue // allowed without any grant, which says it all
-			}
-			held := "without any grant"
-			if question.without != "" {
-				held = "without the grant " + question.without
-			}
-			report(name, result, "the policy allows %s, %s, for the code %s", what, held, strings.Join(result.Decision.Reasons, ", "))
-		case question.without != "", question.in.Resource.Kind == decision.KindListing && allowsMore(question, questions, expected, got):
-		default:
-			for _, hidden := range hides(want.Decision.Redact) {
-				if !slices.Contains(hides(result.Decision.Redact), hidden) {
-					report(name+" shows "+hidden, result, "the policy shows %s in the answer to %s, which the built-in policy hides", hidden, what)
-				}
-			}
-		}
-	}
-	for _, name := range accepted {
-		if !found[name] {
-			p.warnings = append(p.warnings, Finding{
-				Code: CodeAcceptUnused, Message: fmt.Sprintf("data.metaguard.settings.accept names %q, which the smoke test does not find", name),
-				Hint: "take it out, so that it accepts nothing later",
-			})
-		}
-	}
-}
-
-// allowsMore tells whether a caller may read something that the built-in policy
-// refuses: its listings then show more for that reason.
-func allowsMore(listing *smoke, questions []smoke, expected, got []Result) bool {
-	for i := range questions {
-		if questions[i].caller == listing.caller && questions[i].without == "" && questions[i].in.Resource.Action == decision.Read &&
-			got[i].Reason == decision.PolicyAllow && expected[i].Reason != decision.PolicyAllow {
-			return true
-		}
-	}
-	return false
-}
-
-func hides(r decision.Redact) []string {
-	return slices.Concat(r.JSON, r.Keys, r.Listing)
 }
 
 // references remembers what the built-in policy says to a set of samples.
