@@ -206,7 +206,7 @@ func TestFiveThousandRules(t *testing.T) {
 func TestTooMuchData(t *testing.T) {
 	root := t.TempDir()
 	for i := range 2 {
-		write(t, fmt.Sprintf("%s/data%d.json", root, i), `{"x`+fmt.Sprint(i)+`": "`+strings.Repeat("a", maxPolicyBytes*3/4)+`"}`)
+		write(t, fmt.Sprintf("%s/data%d.json", root, i), `{"x`+fmt.Sprint(i)+`": "`+strings.Repeat("a", maxPolicyBytes*4/5)+`"}`)
 	}
 	_, err := New(t.Context(), Config{Paths: []string{root}})
 	if err == nil || !strings.Contains(err.Error(), "128 MiB") || findingsOf(t, err)[0].Code != CodeTooLarge {
@@ -219,7 +219,7 @@ func TestTooMuchDataInABundle(t *testing.T) {
 	s := newBundleServer(t)
 	content := files{".manifest": `{"revision": "big", "roots": ["a", "b"]}`}
 	for _, root := range []string{"a", "b"} {
-		content[root+"/data.json"] = `{"x": "` + strings.Repeat("a", maxPolicyBytes*3/4) + `"}`
+		content[root+"/data.json"] = `{"x": "` + strings.Repeat("a", maxPolicyBytes*4/5) + `"}`
 	}
 	s.put("team.tar.gz", tarball(t, content))
 	e := remoteEngine(t, Config{OPA: opaFile(t, s, `"bundles": {"team": {"service": "s", "resource": "team.tar.gz", "polling": {"min_delay_seconds": 60, "max_delay_seconds": 60}}}`)})
