@@ -134,20 +134,8 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 
 // checkManifest refuses roots that are not a team's, and other Rego.
 func (b *loadedBundle) checkManifest(ctx context.Context, store storage.Store, txn storage.Transaction) error {
-	refuse := func(hint, format string, args ...any) error {
-		return &Error{Findings: []Finding{{File: bundlePrefix + b.name, Code: CodeBundleRefused, Message: fmt.Sprintf(format, args...), Hint: hint}}}
-	}
-	for _, root := range b.roots {
-		segments := strings.Split(strings.Trim(root, "/"), "/")
-		switch {
-		case segments[0] == "":
-			return refuse(`write roots into its .manifest, such as {"roots": ["metaguard/team", "metaguard/grants"]}`,
-				"the bundle declares no roots, so that it would erase the built-in policy")
-		case segments[0] == "system", segments[0] != "metaguard", len(segments) == 1:
-		case !slices.Contains(bundleRoots, segments[1]):
-			return refuse("a team's roots below metaguard are metaguard/team, metaguard/grants and metaguard/settings; metaguard/decision replaces the built-in policy",
-				"the root %s belongs to the built-in policy", root)
-		}
+	if found := findings(b.checkRoots()); len(found) > 0 {
+		return found.err()
 	}
 	manifest, err := store.Read(ctx, txn, bundle.ManifestStoragePath(b.name))
 	if err != nil {
@@ -164,13 +152,43 @@ func (b *loadedBundle) checkManifest(ctx context.Context, store storage.Store, t
 	if err := json.Unmarshal(encoded, &versions); err != nil {
 		return fmt.Errorf("reading the manifest of bundle %s: %w", b.name, err)
 	}
-	const hint = "rewrite its rules with `opa fmt --write --rego-v1` and build it without --v0-compatible"
-	if versions.All != nil && *versions.All != 1 {
-		return refuse(hint, "the bundle is written in Rego v%d, and Metaguard takes v1", *versions.All)
+	return findings(checkVersions(b.name, versions.All, versions.Files)).err()
+}
+
+// checkRoots refuses roots that are not a team's.
+func (b *loadedBundle) checkRoots() []Finding {
+	refuse := func(hint, format string, args ...any) []Finding {
+		return []Finding{{File: bundlePrefix + b.name, Code: CodeBundleRefused, Message: fmt.Sprintf(format, args...), Hint: hint}}
 	}
-	for _, pattern := range sortedKeys(versions.Files) {
-		if version := versions.Files[pattern]; version != 1 {
-			return refuse(hint, "%s of the bundle is written in Rego v%d, and Metaguard takes v1", pattern, version)
+	for _, root := range b.roots {
+		segments := strings.Split(strings.Trim(root, "/"), "/")
+		switch {
+		case segments[0] == "":
+			return refuse(`write roots into its .manifest, such as {"roots": ["metaguard/team", "metaguard/grants"]}`,
+				"the bundle declares no roots, so that it would erase the built-in policy")
+		case segments[0] != "metaguard", len(segments) == 1:
+		case !slices.Contains(bundleRoots, segments[1]):
+			return refuse("a team's roots below metaguard are metaguard/team, metaguard/grants and metaguard/settings; metaguard/decision replaces the built-in policy",
+				"the root %s belongs to the built-in policy", root)
+		}
+	}
+	return nil
+}
+
+// checkVersions refuses Rego of another version, of the whole bundle or of files.
+func checkVersions(name string, all *int, files map[string]int) []Finding {
+	refuse := func(format string, args ...any) []Finding {
+		return []Finding{{
+			File: bundlePrefix + name, Code: CodeBundleRefused, Message: fmt.Sprintf(format, args...),
+			Hint: "rewrite its rules with `opa fmt --write --rego-v1` and build it without --v0-compatible",
+		}}
+	}
+	if all != nil && *all != 1 {
+		return refuse("the bundle is written in Rego v%d, and Metaguard takes v1", *all)
+	}
+	for _, pattern := range sortedKeys(files) {
+		if version := files[pattern]; version != 1 {
+			return refuse("%s of the bundle is written in Rego v%d, and Metaguard takes v1", pattern, version)
 		}
 	}
 	return nil

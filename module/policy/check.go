@@ -152,12 +152,57 @@ func (s *settings) checkReachable(c *ast.Compiler, b *content, bad *findings) {
 			continue
 		}
 		hint := didYouMean(name, candidates)
-		if hint == "" {
+		switch {
+		case path.Equal(teamPackage):
+			hint = "it has none of the rules that are read (" + strings.Join(sortedKeys(teamRules), " ") + "); tests belong in files that end in _test.rego"
+		case hint == "":
 			hint = "rules that add to the built-in policy belong in package metaguard.team"
 		}
 		bad.at(module.Package.Loc(), CodePackageUnreached, hint,
 			"nothing that the entrypoint %s reads refers to package %s", s.Entrypoint, name)
 	}
+}
+
+// unread finds data at the top that no rule reads.
+func (b *content) unread(data map[string]any) []Finding {
+	read := map[string]bool{"metaguard": true}
+	everything := false
+	note := func(ref ast.Ref) bool {
+		if len(ref) > 1 && ref.HasPrefix(ast.DefaultRootRef) {
+			name, ok := ref[1].Value.(ast.String)
+			read[string(name)], everything = true, everything || !ok
+		}
+		return false
+	}
+	for _, modules := range []map[string]*ast.Module{b.modules, b.system} {
+		for _, module := range modules {
+			for _, imported := range module.Imports {
+				if ref, ok := imported.Path.Value.(ast.Ref); ok {
+					note(ref)
+				}
+			}
+			ast.WalkRefs(module, note)
+		}
+	}
+	if everything {
+		return nil
+	}
+	var unread []Finding
+	for _, name := range sortedKeys(data) {
+		if read[name] {
+			continue
+		}
+		finding := Finding{Code: CodeDataUnread, Message: fmt.Sprintf("no rule reads data.%s", name), Hint: "take it out, or move it to where a rule reads it"}
+		for _, doc := range b.docs {
+			if _, ok := doc.root[name]; ok {
+				finding.File = doc.name
+				finding.Line, finding.Col = doc.locate([]string{name})
+				break
+			}
+		}
+		unread = append(unread, finding)
+	}
+	return unread
 }
 
 // packageName is a.b.c for data.a.b.c.

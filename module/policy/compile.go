@@ -51,6 +51,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	b := s.parse(src, &bad)
 	data := merge(b.docs, &bad)
 	b.checkNames(&bad)
+	b.checkValues(&bad)
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
@@ -110,6 +111,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		sources:    src.rules(),
 		replaces:   b.replaced,
 	}
+	snap.warnings = b.unread(data)
 	s.tryOut(ctx, snap, src, accepted(data), &bad)
 	return snap, bad.err()
 }
@@ -193,7 +195,7 @@ func (b *content) add(name string, module *ast.Module) {
 // without file and line, or not at all.
 func (s *settings) checkSystem(b *content, bad *findings) {
 	for _, name := range sortedKeys(b.system) {
-		if s.OPA == "" && !s.remote {
+		if s.OPA == "" && !s.remote && len(s.Served) == 0 {
 			bad.at(b.system[name].Package.Loc(), CodePackageUnreached, "OPA reads it where the policy block names its configuration, with `opa <file>`",
 				"nothing reads package %s", packageName(b.system[name].Package.Path))
 		}

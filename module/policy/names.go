@@ -24,6 +24,10 @@ func (d document) checkNames(bad *findings) {
 		})
 	}
 	for _, name := range sortedKeys(d.root) {
+		if slices.Contains(ownData, name) {
+			refuse([]string{name}, "put it under metaguard", "data.%s is read by no rule of the built-in policy", name)
+			continue
+		}
 		if name != "metaguard" && nearest(name, []string{"metaguard"}) != "" {
 			refuse([]string{name}, `did you mean "metaguard"?`, "data.%s is read by no rule of the built-in policy", name)
 		}

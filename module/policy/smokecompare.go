@@ -12,7 +12,7 @@ import (
 
 // compare finds what the policy allows or shows beyond the built-in one.
 func (p *Policy) compare(questions []smoke, expected, got []Result, accepted []string, bad *findings) {
-	c := comparison{accepted: accepted, found: map[string]bool{}}
+	c := comparison{accepted: accepted, found: map[string]bool{}, entrypoint: p.entrypointPlace(), replaces: p.replaces}
 	for i := range questions {
 		question, want, result := &questions[i], &expected[i], &got[i]
 		switch {
@@ -25,6 +25,7 @@ func (p *Policy) compare(questions []smoke, expected, got []Result, accepted []s
 		}
 	}
 	*bad = append(*bad, c.findings...)
+	p.warnOfErrors(questions, expected, got)
 	for _, name := range accepted {
 		if !c.found[name] {
 			p.warnings = append(p.warnings, Finding{
@@ -35,14 +36,51 @@ func (p *Policy) compare(questions []smoke, expected, got []Result, accepted []s
 	}
 }
 
+// warnOfErrors tells of samples that the policy cannot decide. It refuses them,
+// so that this is no reason to refuse the policy.
+func (p *Policy) warnOfErrors(questions []smoke, expected, got []Result) {
+	told := map[string]bool{}
+	for i := range questions {
+		result := &got[i]
+		if result.Reason != decision.PolicyError && result.Reason != decision.PolicyTimeout || expected[i].Reason == result.Reason {
+			continue
+		}
+		text := string(result.Reason)
+		if result.Err != nil {
+			text += ": " + result.Err.Error()
+		}
+		if told[text] || len(told) > maxSmokeErrors {
+			continue
+		}
+		told[text] = true
+		p.warnings = append(p.warnings, Finding{
+			Code: CodeSmokeTest, Message: fmt.Sprintf("the policy cannot decide %s, which is then refused: %s", questions[i].what(), text),
+		})
+	}
+}
+
+// maxSmokeErrors bounds how many different errors are told.
+const maxSmokeErrors = 5
+
+// entrypointPlace is where the decision is.
+func (p *Policy) entrypointPlace() string {
+	for _, rule := range p.compiler.GetRulesWithPrefix(p.entrypoint) {
+		return placeOf(rule.Loc())
+	}
+	return ""
+}
+
 // comparison collects findings. What one rule allows is one finding, however
 // many requests it is seen in.
 type comparison struct {
 	accepted []string
 	found    map[string]bool
 	findings findings
-	byRule   map[string]int      // where the rule's finding is
-	names    map[string][]string // what it has to accept
+	// entrypoint is the place of the decision, for what has no code.
+	entrypoint string
+	replaces   bool
+	byRule     map[string]int      // where the rule's finding is
+	names      map[string][]string // what it has to accept
 }
 
 // allowed notes that the policy allows what the built-in one refuses.
@@ -55,7 +93,11 @@ func (c *comparison) allowed(question *smoke, result *Result) {
 	if question.without != "" {
 		held = "without the grant " + question.without
 	}
-	c.report(name, result, fmt.Sprintf("the policy allows %s, %s, for the code %s", question.what(), held, strings.Join(result.Decision.Reasons, ", ")))
+	why := "without a code"
+	if len(result.Decision.Reasons) > 0 {
+		why = "for the code " + strings.Join(result.Decision.Reasons, ", ")
+	}
+	c.report(name, result, fmt.Sprintf("the policy allows %s, %s, %s", question.what(), held, why))
 }
 
 // shown notes what the policy does not hide and the built-in one does.
@@ -87,6 +129,8 @@ func (c *comparison) report(name string, result *Result, message string) {
 		finding := Finding{Code: CodeSmokeTest, Message: message}
 		if len(result.Rules) > 0 {
 			finding.File, finding.Line = splitPlace(result.Rules[0])
+		} else {
+			finding.File, finding.Line = splitPlace(c.entrypoint)
 		}
 		c.findings = append(c.findings, finding)
 	}
@@ -100,7 +144,11 @@ func (c *comparison) report(name string, result *Result, message string) {
 	for i, name := range names {
 		quoted[i] = fmt.Sprintf("%q", name)
 	}
-	c.findings[at].Hint = "if all of it is meant, add to data.metaguard.settings.accept: " + strings.Join(quoted, ", ")
+	hint := ""
+	if c.replaces {
+		hint = "your package metaguard replaces the built-in one; rules that add to it belong in package metaguard.team; "
+	}
+	c.findings[at].Hint = hint + "if all of it is meant, add to data.metaguard.settings.accept: " + strings.Join(quoted, ", ")
 }
 
 // allowsMore tells whether a caller may read something that the built-in policy

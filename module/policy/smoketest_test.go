@@ -124,6 +124,37 @@ decision := {"allow": true, "reasons": ["mine"]} if {
 	}
 }
 
+// A whole policy that allows everything is one finding, at its decision.
+func TestSmokeTestOfAWholePolicy(t *testing.T) {
+	root := dir(t, whole("default decision := {\"allow\": true}"))
+	_, err := Load(t.Context(), Config{Paths: []string{root}, Samples: samplesOfOpenStack()})
+	if err == nil {
+		t.Fatal("loaded")
+	}
+	found := findingsOf(t, err)
+	if len(found) != 1 || found[0].File != root+"/policy.rego" || found[0].Line != 3 ||
+		!strings.Contains(found[0].Hint, "replaces the built-in one") || !strings.HasSuffix(found[0].Message, " more") {
+		t.Errorf("%+v", found)
+	}
+}
+
+// A sample that cannot be decided, and data that nobody reads, are no reason to
+// refuse a policy, but told.
+func TestWarnings(t *testing.T) {
+	root := dir(t, files{
+		"team.rego": "package metaguard.team\n\nstatus := 403 if input.resource.kind == \"password\"\n\nstatus := 404 if input.request.method == \"POST\"\n\ndeny contains \"x\" if input.caller.id == data.read\n",
+		"data.json": "{\"read\": 1,\n\"unread\": 2}",
+	})
+	loaded, err := Load(t.Context(), Config{Paths: []string{root}, Samples: samplesOfOpenStack()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	warnings := loaded.Warnings()
+	if len(warnings) != 2 || warnings[0].Code != CodeDataUnread || warnings[0].Line != 2 || !strings.Contains(warnings[1].Message, "policy_error") {
+		t.Errorf("%+v", warnings)
+	}
+}
+
 // What is accepted and not found is told, since it would accept a later mistake.
 func TestAcceptedButNotFound(t *testing.T) {
 	root := dir(t, files{"data.json": `{"metaguard": {"settings": {"accept": ["password:read by own"]}}}`})
