@@ -24,7 +24,7 @@ that gave them, what is hidden from the answer, and what print() said.
 The request is one of three: one that the flags describe (--as and --path), an
 input document (--input), or one from a decision log (--log and --decision),
 which is asked again at the same time and with the same answers of functions
-such as http.send.
+such as http.send. What was decided then is shown beside what the policy says now.
 
 The exit code is 0 for an allow and for a denial, and 1 if there is no decision.`,
 		Example: `  metaguard policy eval --as instance:i-1 --path /openstack/latest/password
@@ -43,7 +43,7 @@ The exit code is 0 for an allow and for a denial, and 1 if there is no decision.
 			if err != nil {
 				return err
 			}
-			_, v, err := ask(command.Context(), p, query)
+			_, v, err := ask(command.Context(), p, query, asked.found)
 			if err != nil {
 				return err
 			}

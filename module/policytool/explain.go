@@ -79,7 +79,7 @@ on a screen; --full shows all of it, and OPA's whole trace.`,
 			if err != nil {
 				return err
 			}
-			result, v, err := ask(command.Context(), p, query)
+			result, v, err := ask(command.Context(), p, query, asked.found)
 			if err != nil {
 				return err
 			}

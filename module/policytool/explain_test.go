@@ -42,7 +42,7 @@ func explainOne(t *testing.T, source string, flags ...string) (*explained, ast.V
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, v, err := ask(context.Background(), p, query)
+	result, v, err := ask(context.Background(), p, query, asked.found)
 	if err != nil {
 		t.Fatal(err)
 	}

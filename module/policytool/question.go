@@ -23,6 +23,9 @@ type question struct {
 	logs     []string
 	decision string
 	at       string
+
+	// found is the decision in the log, once it is read.
+	found *record
 }
 
 // flags adds the flags of all three ways.
@@ -74,5 +77,6 @@ func (q *question) recorded(ctx context.Context) (policy.Query, error) {
 	if _, ok := found.Input.(ast.Object); !ok {
 		return policy.Query{}, errors.New("decision " + q.decision + " was logged without its input: it did not reach the policy, or the log masks it")
 	}
+	q.found = found
 	return policy.Query{Input: found.Input, Time: found.Time, Answers: found.Answers}, nil
 }

@@ -37,6 +37,8 @@ type verdict struct {
 	Time     time.Time        `json:"time"`
 	Revision string           `json:"revision"`
 	Input    any              `json:"input"`
+	// Recorded is what was decided then, of a request from a decision log.
+	Recorded *recorded `json:"recorded,omitempty"`
 
 	took time.Duration
 }
@@ -46,8 +48,9 @@ func withPrint() policy.Option {
 	return policy.WithPrint(nil, func(string, int, string) {})
 }
 
-// ask asks a policy one question.
-func ask(ctx context.Context, p *policy.Policy, q policy.Query) (policy.Result, *verdict, error) {
+// ask asks a policy one question. The record is what was decided then, if the
+// question is from a decision log, or nil.
+func ask(ctx context.Context, p *policy.Policy, q policy.Query, before *record) (policy.Result, *verdict, error) {
 	var said []printed
 	q.Print = func(file string, line int, text string) {
 		said = append(said, printed{file, line, text})
@@ -66,6 +69,9 @@ func ask(ctx context.Context, p *policy.Policy, q policy.Query) (policy.Result, 
 	}
 	if result.Err != nil {
 		v.Error = result.Err.Error()
+	}
+	if before != nil {
+		v.Recorded = newRecorded(before, &result)
 	}
 	var err error
 	if v.Input, err = ast.JSON(q.Input); err != nil {
@@ -148,6 +154,9 @@ func (v *verdict) print(w io.Writer, input ast.Value) {
 	}
 	field("time", "%s", v.Time.UTC().Format(time.RFC3339))
 	field("revision", "%s", v.Revision)
+	if v.Recorded != nil {
+		v.Recorded.print(w)
+	}
 }
 
 // plain keeps what a client has sent from steering the terminal.
