@@ -4,7 +4,6 @@ package policytool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -108,27 +107,4 @@ func readLogs(ctx context.Context, paths []string, each func(*record) error) err
 		return err
 	}
 	return unreadable.orNil()
-}
-
-// errFound ends a search.
-var errFound = errors.New("found")
-
-// findDecision finds a decision by its id.
-func findDecision(ctx context.Context, paths []string, id string) (*record, error) {
-	var found *record
-	err := readLogs(ctx, paths, func(r *record) error {
-		if r.ID != id {
-			return nil
-		}
-		found = r
-		return errFound
-	})
-	switch {
-	case errors.Is(err, errFound):
-		return found, nil
-	case err != nil:
-		return nil, fmt.Errorf("no decision %s: %w", id, err)
-	default:
-		return nil, fmt.Errorf("no decision %s in the log", id)
-	}
 }
