@@ -105,6 +105,11 @@ func (d *draft) run(command *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	by := judging{Policy: d.loader.describe(drafter.policy), Revision: drafter.policy.Revision(), Recorded: drafter.recorded.list()}
+	by.warn(command.ErrOrStderr())
+	if err := by.print(command.OutOrStdout()); err != nil {
+		return fmt.Errorf("writing the draft: %w", err)
+	}
 	return d.write(command.OutOrStdout(), drafter, plan)
 }
 
@@ -179,6 +184,6 @@ func newDrafter(ctx context.Context, d *draft) (*drafter, error) {
 	}
 	return &drafter{
 		policy: p, config: config, held: held, by: d.by.String(), include: d.include, denied: d.denied,
-		asksClock: asksClock(ctx, p), observed: map[observedKey]*observed{},
+		asksClock: asksClock(ctx, p), observed: map[observedKey]*observed{}, recorded: revisions{},
 	}, nil
 }

@@ -64,6 +64,8 @@ type drafter struct {
 	// seen are all decisions, and enforced those that were left out because
 	// they were denied in earnest.
 	seen, enforced int
+	// recorded are the revisions that decided at the time.
+	recorded revisions
 }
 
 // observedKey tells requests apart.
@@ -100,6 +102,7 @@ func (d *drafter) add(ctx context.Context, r *record) error {
 
 	d.mu.Lock()
 	d.seen++
+	d.recorded.see(r.Revision, r.Time)
 	if enforced {
 		d.enforced++
 	}

@@ -44,9 +44,9 @@ func newRecorded(r *record, result *policy.Result) *recorded {
 // noteOn says what is different; "" if nothing is.
 func noteOn(r *record, result *policy.Result) string {
 	which := "this policy "
-	switch {
-	case r.Revision == "":
-	case r.Revision == result.Revision:
+	switch r.Revision {
+	case "":
+	case result.Revision:
 		which = "this policy is the same one, "
 		if !r.Time.Equal(result.Time) {
 			which += "asked at another time, "

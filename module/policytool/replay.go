@@ -86,6 +86,7 @@ func (r *replay) run(command *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	rep.Policy = r.loader.describe(p)
 	rep.judge(accepted, r.codes)
 	rep.warn(command.ErrOrStderr())
 	out := command.OutOrStdout()
@@ -124,6 +125,8 @@ type tally struct {
 	first    time.Time
 	last     time.Time
 	progress *progress
+	// recorded are the revisions that decided at the time.
+	recorded revisions
 }
 
 // replayLogs asks the policy about everything in the logs, on all processors.
@@ -135,7 +138,7 @@ func replayLogs(ctx context.Context, p *policy.Policy, logs []string, bar *progr
 	tallies := make([]*tally, runtime.GOMAXPROCS(0))
 	each := make([]func(*record) error, len(tallies))
 	for i := range tallies {
-		t := &tally{policy: p, seen: seen, groups: groups{}, progress: bar}
+		t := &tally{policy: p, seen: seen, groups: groups{}, progress: bar, recorded: revisions{}}
 		tallies[i], each[i] = t, func(r *record) error { return t.ask(ctx, r) }
 	}
 	err := readParallel(ctx, logs, &bar.bytes, each)
@@ -143,17 +146,20 @@ func replayLogs(ctx context.Context, p *policy.Policy, logs []string, bar *progr
 	if err != nil && !errors.As(err, &unreadable) {
 		return nil, fmt.Errorf("replaying the log: %w", err)
 	}
-	rep := &report{Revision: p.Revision(), distinct: seen}
-	all := groups{}
+	rep := &report{judging: judging{Revision: p.Revision()}, distinct: seen}
+	all, recorded := groups{}, revisions{}
 	for _, t := range tallies {
 		rep.count(t)
+		for revision, last := range t.recorded {
+			recorded.see(revision, last)
+		}
 		for _, g := range t.groups {
 			if err := all.add(g); err != nil {
 				return nil, err
 			}
 		}
 	}
-	rep.Groups = all.list()
+	rep.Groups, rep.Recorded = all.list(), append([]string{}, recorded.list()...)
 	rep.Distinct, rep.DistinctAtLeast = len(seen.questions), seen.full
 	if unreadable != nil {
 		rep.Unreadable, rep.UnreadableLines = unreadable.Count, unreadable.First
@@ -176,6 +182,7 @@ func (t *tally) ask(ctx context.Context, r *record) error {
 	t.judged++
 	t.progress.decisions.Add(1)
 	t.seen.add(r.question)
+	t.recorded.see(r.Revision, r.Time)
 	if r.Altered {
 		t.altered++
 	}

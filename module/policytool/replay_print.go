@@ -13,6 +13,7 @@ import (
 // print writes a report for people, with the first limit groups, or all.
 func (rep *report) print(to io.Writer, limit int) error {
 	out := bufio.NewWriter(to)
+	_ = rep.judging.print(out) // an error stays in the buffered writer
 	for i, g := range rep.Groups {
 		if limit > 0 && i == limit {
 			_, _ = fmt.Fprintf(out, "… and %d more groups (--limit 0 shows all)\n\n", len(rep.Groups)-limit)

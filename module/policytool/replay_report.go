@@ -11,8 +11,7 @@ import (
 
 // report is the result of a replay.
 type report struct {
-	// Revision is of the policy that was asked.
-	Revision string `json:"revision"`
+	judging
 	// Decisions are all that were asked about.
 	Decisions int `json:"decisions"`
 	// Distinct are those that differ in more than their id and time.
