@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -44,7 +45,7 @@ func (l *loader) settings(flags *pflag.FlagSet) {
 
 // serverFlags adds the flags that ask a running server for its policy.
 func (l *loader) serverFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&l.server, "server", "", "`Address` of a running server's admin API, such as unix//run/metaguard/admin.sock: take the policy that it has in force, with its bundles and data. Paths are added to it")
+	flags.StringVar(&l.server, "server", "", "`Address` of a running server's admin API, such as /run/metaguard/admin.sock: take the policy that it has in force, with its bundles and data. Paths are added to it")
 	flags.StringVar(&l.name, "name", "", "`Name` of the policy in the server, as in its metrics, where it has several")
 }
 
@@ -87,7 +88,11 @@ func (l *loader) config(ctx context.Context) (policy.Config, error) {
 
 // served is the policy of the server.
 func (l *loader) served(ctx context.Context) ([]byte, error) {
-	content, err := l.fetch(ctx, l.server, l.name)
+	address := l.server
+	if strings.HasPrefix(address, "/") { // the path of the socket, as a shell completes it
+		address = "unix/" + address
+	}
+	content, err := l.fetch(ctx, address, l.name)
 	if err != nil {
 		return nil, fmt.Errorf("asking the server for its policy: %w", err)
 	}
