@@ -61,7 +61,7 @@ itself, or for the requests of a decision log, in their order: at most the first
 The text is what Go's benchmarks print, so benchstat compares two policies.`,
 		Example: `  metaguard policy bench -p policy
   metaguard policy bench -p policy --log decisions.log --count 10 > new.txt && benchstat old.txt new.txt`,
-		Args:         cobra.NoArgs,
+		Args:         noPaths,
 		SilenceUsage: true,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if count < 1 {

@@ -58,7 +58,7 @@ right to ask: read a draft before you load it.`,
 		Example: `  metaguard policy draft --log audit.ndjson --policy /etc/metaguard/policy
   metaguard policy draft --log audit.ndjson.gz --by role --include password:read --output draft
   metaguard policy test draft`,
-		Args:         cobra.NoArgs,
+		Args:         noPaths,
 		SilenceUsage: true,
 		RunE:         func(command *cobra.Command, _ []string) error { return d.run(command) },
 	}

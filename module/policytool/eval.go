@@ -32,7 +32,7 @@ The exit code is 0 for an allow and for a denial, and 1 if there is no decision.
       --target i-2 --target-project p-1 --path /openstack/latest/password
   metaguard policy eval -p policy --as instance:i-1 -X POST --path /openstack/latest/password --body-format text
   metaguard policy eval -p policy --log decisions.log --decision 5b1c6c0e-6a8f-4a3e-9d0e-2f8f0e6f8f3e`,
-		Args:         cobra.NoArgs,
+		Args:         noPaths,
 		SilenceUsage: true,
 		RunE: func(command *cobra.Command, _ []string) error {
 			query, err := asked.query(command.Context(), command.InOrStdin())

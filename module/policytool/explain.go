@@ -68,7 +68,7 @@ Each expression comes with the values of what stands in it. What is shown fits
 on a screen; --full shows all of it, and OPA's whole trace.`,
 		Example: `  metaguard policy explain --as instance:i-1 --path /openstack/latest/password
   metaguard policy explain -p policy --log decisions.log --decision 5b1c6c0e-6a8f-4a3e-9d0e-2f8f0e6f8f3e`,
-		Args:         cobra.NoArgs,
+		Args:         noPaths,
 		SilenceUsage: true,
 		RunE: func(command *cobra.Command, _ []string) error {
 			query, err := asked.query(command.Context(), command.InOrStdin())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -97,4 +98,12 @@ func (l *loader) served(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("asking the server for its policy: %w", err)
 	}
 	return content, nil
+}
+
+// noPaths refuses arguments of commands whose policy comes from --policy.
+func noPaths(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q: give the policy with --policy <path>", args[0])
+	}
+	return nil
 }

@@ -55,7 +55,7 @@ file with one name a line, where # begins a comment.`,
 		Example: `  metaguard policy replay --log /var/log/metaguard/decisions.log --policy /etc/metaguard/policy
   metaguard policy replay --log decisions.ndjson.gz --policy policy --accept accepted.txt
   journalctl -u metaguard -o cat | metaguard policy replay --log - --policy policy --format json`,
-		Args:         cobra.NoArgs,
+		Args:         noPaths,
 		SilenceUsage: true,
 		RunE:         func(command *cobra.Command, _ []string) error { return r.run(command) },
 	}
