@@ -258,7 +258,7 @@ func TestLogFullRefuses(t *testing.T) {
 	c := newControl(t)
 	c.setDown(true)
 	s := newManaged(t, strings.ReplaceAll(byBundle, "opa opa.yaml", "opa opa.yaml\n\tlog_full refuse"), map[string]string{
-		"opa.yaml": "services: {team: {url: '" + c.URL + "'}}\ndecision_logs: {service: team, reporting: {buffer_size_limit_events: 5, min_delay_seconds: 600, max_delay_seconds: 600}}\n",
+		"opa.yaml": "services: {team: {url: '" + c.URL + "'}}\ndecision_logs: {service: team, reporting: {buffer_size_limit_events: 20, min_delay_seconds: 600, max_delay_seconds: 600}}\n",
 	})
 	s.Eventually("a request is refused", func() bool {
 		before := len(s.upstream.Requests())

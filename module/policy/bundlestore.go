@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/storage"
 )
 
@@ -22,8 +24,10 @@ import (
 // not committed, and OPA reports it as the activation's failure.
 type bundleStore struct {
 	storage.Store
-	commit  func(ctx context.Context, txn storage.Transaction, commit func() error) error
-	writing atomic.Uint64 // the one write transaction that can be open; whoever reads it is in it
+	commit func(ctx context.Context, txn storage.Transaction, activation bool, commit func() error) error
+	// The one write transaction that can be open; whoever reads them is in it.
+	writing atomic.Uint64
+	context *storage.Context
 }
 
 // NewTransaction notes which transactions write.
@@ -31,6 +35,7 @@ func (s *bundleStore) NewTransaction(ctx context.Context, params ...storage.Tran
 	txn, err := s.Store.NewTransaction(ctx, params...)
 	if err == nil && len(params) > 0 && params[0].Write {
 		// The store allows one at a time, and holds its lock until it ends.
+		s.context = params[0].Context
 		s.writing.Store(txn.ID())
 	}
 	return txn, err
@@ -43,7 +48,10 @@ func (s *bundleStore) Commit(ctx context.Context, txn storage.Transaction) error
 		return commit()
 	}
 	committed := false
-	err := s.commit(ctx, txn, func() error { committed = true; return commit() })
+	// OPA sets a compiler when it activates a bundle. Any other commit must not
+	// fail: OPA panics then.
+	activation := plugins.GetCompilerOnContext(s.context) != nil
+	err := s.commit(ctx, txn, activation, func() error { committed = true; return commit() })
 	if !committed {
 		s.Abort(ctx, txn)
 	}
@@ -58,6 +66,7 @@ type loadedBundle struct {
 	modules  []file
 	data     map[string]any
 	size     int64
+	digest   string
 	served   bool // it is the whole policy of a running server
 }
 
@@ -77,7 +86,32 @@ func readBundles(ctx context.Context, store storage.Store, txn storage.Transacti
 		}
 		bundles = append(bundles, b)
 	}
-	return bundles, nil
+	return bundles, checkClaimed(ctx, store, txn, names)
+}
+
+// checkClaimed makes sure that every module in the store belongs to exactly one
+// bundle: OPA names modules by the bundle's name, and a rule that nobody claims
+// would be left out without a word.
+func checkClaimed(ctx context.Context, store storage.Store, txn storage.Transaction, names []string) error {
+	ids, err := store.ListPolicies(ctx, txn)
+	if err != nil {
+		return fmt.Errorf("listing the modules of bundles: %w", err)
+	}
+	for _, id := range ids {
+		if strings.HasPrefix(id, localPrefix) {
+			continue
+		}
+		owners := 0
+		for _, name := range names {
+			if strings.HasPrefix(id, name+"/") {
+				owners++
+			}
+		}
+		if owners != 1 {
+			return fmt.Errorf("the module %s belongs to %d bundles", id, owners)
+		}
+	}
+	return nil
 }
 
 func readBundle(ctx context.Context, store storage.Store, txn storage.Transaction, name string) (loadedBundle, error) {
@@ -99,12 +133,21 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 	slices.Sort(ids)
 	for _, id := range ids {
 		path, ok := strings.CutPrefix(id, name+"/")
-		if !ok || !loadable(path) {
+		if !ok {
 			continue
 		}
 		content, err := store.GetPolicy(ctx, txn, id)
 		if err != nil {
 			return b, fmt.Errorf("reading %s: %w", id, err)
+		}
+		if !loadable(path) {
+			if teamRules := regexp.MustCompile(`(?m)^\s*package\s+metaguard\.(team|decision)\b`); teamRules.Match(content) {
+				return b, &Error{Findings: []Finding{{
+					File: bundlePrefix + id, Code: CodeBundleRefused,
+					Message: "rules of the policy are in a file that is taken for a test", Hint: "only tests belong in files that end in _test.rego",
+				}}}
+			}
+			continue
 		}
 		b.size += int64(len(content))
 		b.modules = append(b.modules, file{name: bundlePrefix + id, rel: id, bytes: content})
@@ -126,8 +169,8 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		}
 		putAt(b.data, path, value)
 	}
-	if b.revision == "" {
-		b.revision, err = b.digest()
+	if b.digest, err = b.contentDigest(); b.revision == "" {
+		b.revision = b.digest[:min(len(b.digest), 12)]
 	}
 	return b, err
 }
@@ -166,6 +209,8 @@ func (b *loadedBundle) checkRoots() []Finding {
 		case segments[0] == "":
 			return refuse(`write roots into its .manifest, such as {"roots": ["metaguard/team", "metaguard/grants"]}`,
 				"the bundle declares no roots, so that it would erase the built-in policy")
+		case segments[0] == "system" && (len(segments) == 1 || segments[1] != "log"):
+			return refuse("of OPA's own rules a bundle may bring system/log", "the root %s belongs to OPA itself", root)
 		case segments[0] != "metaguard", len(segments) == 1:
 		case !slices.Contains(bundleRoots, segments[1]):
 			return refuse("a team's roots below metaguard are metaguard/team, metaguard/grants and metaguard/settings; metaguard/decision replaces the built-in policy",
@@ -208,8 +253,8 @@ func (b *loadedBundle) replaces() bool {
 	})
 }
 
-// digest names what is in a bundle that says no revision.
-func (b *loadedBundle) digest() (string, error) {
+// contentDigest names what is in a bundle, whatever its revision says.
+func (b *loadedBundle) contentDigest() (string, error) {
 	h := sha256.New()
 	for _, f := range b.modules {
 		_, _ = io.WriteString(h, f.rel+"\x00")
@@ -218,7 +263,7 @@ func (b *loadedBundle) digest() (string, error) {
 	if err := json.NewEncoder(h).Encode(b.data); err != nil {
 		return "", fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
 	}
-	return hex.EncodeToString(h.Sum(nil))[:12], nil
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // bundleRevisions are the revisions of all bundles, by name.

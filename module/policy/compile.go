@@ -64,7 +64,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		WithUseTypeCheckAnnotations(true).
 		WithEnablePrintStatements(p != nil).
 		SetErrorLimit(maxErrors)
-	s.checkSystem(b, &bad)
+	s.checkSystem(b, src, &bad)
 	compiler.Compile(b.modules)
 	if compiler.Failed() {
 		bad.addOPA(compiler.Errors, s)
@@ -72,7 +72,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	}
 	s.checkEntrypoint(compiler, b, &bad)
 	b.checkShadows(compiler, &bad)
-	if len(bad) == 0 {
+	if len(bad) == 0 && !src.partial {
 		s.checkReachable(compiler, b, &bad)
 	}
 	if err := bad.err(); err != nil {
@@ -104,6 +104,8 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		print:      p,
 		timeout:    s.Timeout,
 		revision:   src.revision(),
+		identity:   src.identity(),
+		system:     b.localSystem(src),
 		bundles:    src.bundleRevisions(),
 		loaded:     time.Now(),
 		files:      src.count(),
@@ -123,6 +125,8 @@ func asTerm(term *ast.Term, _ *rego.EvalContext) (any, error) { return term, nil
 // tryOut asks a new policy some questions before it decides in earnest.
 func (s *settings) tryOut(ctx context.Context, p *Policy, src *source, accepted []string, bad *findings) {
 	switch {
+	case src.partial:
+		return
 	case s.reachesOut:
 		p.warnings = append(p.warnings, Finding{
 			Code: CodeSmokeTest, Message: "the smoke test was left out, since allow_builtins lets the policy reach out of the process",
@@ -191,9 +195,20 @@ func (b *content) add(name string, module *ast.Module) {
 	b.modules[name], b.own[name] = module, true
 }
 
+// localSystem are the operator's own files with rules for OPA itself.
+func (b *content) localSystem(src *source) []file {
+	var rules []file
+	for _, f := range src.files {
+		if b.system[f.name] != nil {
+			rules = append(rules, f)
+		}
+	}
+	return rules
+}
+
 // checkSystem finds what is wrong with rules for OPA itself, which OPA would say
 // without file and line, or not at all.
-func (s *settings) checkSystem(b *content, bad *findings) {
+func (s *settings) checkSystem(b *content, src *source, bad *findings) {
 	for _, name := range sortedKeys(b.system) {
 		if s.OPA == "" && !s.remote && len(s.Served) == 0 {
 			bad.at(b.system[name].Package.Loc(), CodePackageUnreached, "OPA reads it where the policy block names its configuration, with `opa <file>`",
@@ -202,6 +217,15 @@ func (s *settings) checkSystem(b *content, bad *findings) {
 	}
 	if len(b.system) == 0 {
 		return
+	}
+	local := b.localSystem(src)
+	for i := range src.bundles {
+		if len(local) > 0 && slices.ContainsFunc(src.bundles[i].roots, isSystemRoot) {
+			*bad = append(*bad, Finding{
+				File: bundlePrefix + src.bundles[i].name, Code: CodeBundleRefused,
+				Message: "the bundle brings system/log, which would erase the rules in " + local[0].name, Hint: "keep them in one place",
+			})
+		}
 	}
 	compiler := ast.NewCompiler().WithCapabilities(s.caps).WithStrict(true).WithDefaultRegoVersion(ast.RegoV1).SetErrorLimit(maxErrors)
 	if compiler.Compile(b.system); compiler.Failed() {

@@ -33,6 +33,8 @@ type Policy struct {
 	print      *printer
 	timeout    time.Duration
 	revision   string
+	identity   string
+	system     []file // rules for OPA itself
 	bundles    map[string]string
 	loaded     time.Time
 	files      int
@@ -175,19 +177,24 @@ func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
 		return result
 	}
 	result.Output, result.Decision, result.Reason, result.Err = verdictOf(results, q.Input)
-	result.Rules = p.rulesOf(ctx, q, &result)
+	result.Rules = p.rulesOf(ctx, start, q, &result)
 	return result
 }
 
 // rulesOf names the rules that gave the codes of a decision. Where several
 // rules can give the same code, the question is asked once more, with a trace.
-func (p *Policy) rulesOf(ctx context.Context, q Query, result *Result) []string {
+func (p *Policy) rulesOf(ctx context.Context, start time.Time, q Query, result *Result) []string {
 	places, ambiguous := p.rules.of(result.Decision.Reasons)
 	if !ambiguous {
 		return places
 	}
 	tracer := &ruleTracer{candidates: places}
 	q.Tracer, q.Print = tracer, func(string, int, string) {}
+	if !q.Unbounded { // both evaluations are one decision
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, start.Add(p.timeout))
+		defer cancel()
+	}
 	if _, reason, _ := p.eval(ctx, q, result); reason != "" || len(tracer.succeeded) == 0 {
 		return places
 	}
@@ -257,9 +264,17 @@ func (p *Policy) eval(parent context.Context, q Query, result *Result) (rego.Res
 	case ctx.Err() != nil:
 		return nil, decision.PolicyTimeout, fmt.Errorf("no decision within %v", p.timeout)
 	case err != nil:
-		return nil, decision.PolicyError, err
+		return nil, decision.PolicyError, withoutSecrets(err)
 	}
 	return results, "", nil
+}
+
+// withoutSecrets is an error of a builtin without the queries of URLs.
+func withoutSecrets(err error) error {
+	if text := err.Error(); withoutQueries(text) != text {
+		return errors.New(withoutQueries(text))
+	}
+	return err
 }
 
 // isPasswordRead tells the one kind of request that may be answered as empty.

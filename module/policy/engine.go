@@ -31,10 +31,15 @@ type Engine struct {
 	ready     chan struct{}
 	readyOnce sync.Once
 
-	// shared is the engine whose bundles this one takes, if it is a candidate,
-	// and followers those that take this one's; loading guards them.
-	shared    *Engine
-	followers map[*Engine]bool
+	// shared is the engine whose bundles this one takes, if it is a candidate.
+	shared *Engine
+	// following are those that take this one's.
+	following struct {
+		sync.Mutex
+		engines map[*Engine]bool
+	}
+	// again makes the watcher load once more.
+	again chan struct{}
 
 	// remote is OPA's machinery, where it is configured; nil before Start.
 	remote     atomic.Pointer[remote]
@@ -42,8 +47,10 @@ type Engine struct {
 
 	// loading is held while files are read and compiled.
 	loading sync.Mutex
-	// local are the files that were loaded last; loading guards it.
-	local *source
+	// local are the files that were loaded last, and system those of them that
+	// are for OPA itself; loading guards them.
+	local  *source
+	system []file
 	// failed is the content that did not load last, so that it is reported
 	// once; loading guards it.
 	failed string
@@ -64,6 +71,8 @@ type Engine struct {
 type LoadEvent struct {
 	// Revision is what is live after it.
 	Revision string
+	// Warnings are findings that are no reason to refuse it.
+	Warnings []Finding
 	// Err is why the files were not loaded, usually an *Error; nil if they were.
 	Err error
 	// Duration is how long reading and compiling took.
@@ -103,7 +112,7 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{settings: s, interval: defaultInterval, ready: make(chan struct{})}
+	e := &Engine{settings: s, interval: defaultInterval, ready: make(chan struct{}), again: make(chan struct{}, 1)}
 	for _, opt := range opts {
 		opt(e)
 	}
@@ -111,12 +120,13 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.remote = src.opa != nil && src.opa.remote || e.shared != nil
+	src.partial = s.remote
 	compiled, err := s.compile(ctx, src, e.print)
 	if err != nil {
 		return nil, err
 	}
-	e.key, e.local = s.key(src), src
-	s.remote = src.opa != nil && src.opa.remote || e.shared != nil
+	e.key, e.local, e.system = s.key(src), src, compiled.system
 	e.status.Key, e.status.Paths = e.key, s.Paths
 	if !e.AwaitsBundles() {
 		e.swap(compiled)

@@ -112,8 +112,8 @@ func (e *Engine) info(result *Result, about About) (*server.Info, error) {
 	if info.Results, err = documentOf(result.Output); err != nil {
 		return nil, err
 	}
-	if len(result.Answers) > 0 {
-		if info.NDBuiltinCache, err = documentOf(result.Answers.AsValue()); err != nil {
+	if answers := recordable(result.Answers); len(answers) > 0 {
+		if info.NDBuiltinCache, err = documentOf(answers.AsValue()); err != nil {
 			return nil, err
 		}
 	}
@@ -124,6 +124,21 @@ func (e *Engine) info(result *Result, about About) (*server.Info, error) {
 		}
 	}
 	return info, nil
+}
+
+// recorded are the builtins whose arguments and answers an event holds. Those
+// of others can be secrets: the keys of io.jwt, the headers of http.send, the
+// environment in opa.runtime.
+var recorded = []string{"time.now_ns", "rand.intn", "uuid.rfc4122", "net.lookup_ip_addr"}
+
+func recordable(answers builtins.NDBCache) builtins.NDBCache {
+	kept := builtins.NDBCache{}
+	for _, name := range recorded {
+		if calls, ok := answers[name]; ok {
+			kept[name] = calls
+		}
+	}
+	return kept
 }
 
 // documentOf is the JSON document of a value; nil of nil.
@@ -185,15 +200,16 @@ func (m evalMetrics) All() map[string]any {
 // log hands an event to OPA's plugin: through its rules for dropping and
 // masking, into its buffer. What is left of the event comes back.
 func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info, refuse bool) (*Event, error) {
-	if refuse && r.config.logsToServer {
-		// A tenth of the buffer is left for what comes back when an upload fails.
+	if refuse && r.logsToServer.Load() {
+		// A part of the buffer is left for what comes back when an upload fails.
 		waiting := r.pending.Add(1)
 		defer r.pending.Add(-1)
-		if _, size := plugin.BufferSize(); size+waiting > r.bufferEvents.Load()*9/10 {
+		room := r.bufferEvents.Load()
+		if _, size := plugin.BufferSize(); size+waiting > room-max(minBufferEvents/2, room/10) {
 			return nil, ErrLogFull
 		}
 	}
-	if r.config.logsToServer && r.closed.Load() {
+	if r.logsToServer.Load() && r.closed.Load() {
 		// A request that was on its way while its configuration was replaced.
 		r.engine.lostEvents.Add(1)
 		if refuse {
@@ -209,8 +225,23 @@ func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info
 			return nil, fmt.Errorf("%w: %w", ErrLogFull, err)
 		}
 	}
+	if kept.event == nil && !r.hasDropRule() {
+		// A mask failed, and OPA has let the event go.
+		r.engine.lostEvents.Add(1)
+		if refuse {
+			return nil, fmt.Errorf("%w: a rule that masks events failed", ErrLogFull)
+		}
+	}
 	return kept.event, nil
 }
+
+// hasDropRule tells whether a rule of the log may say to drop an event.
+func (r *remote) hasDropRule() bool {
+	compiler := r.manager.GetCompiler()
+	return compiler != nil && len(compiler.GetRulesWithPrefix(dropRef)) > 0
+}
+
+var dropRef = ast.MustParseRef("data.system.log.drop")
 
 // DroppedEvents counts, by reason, decision events that did not reach the log
 // service or the log, since the engine was started.

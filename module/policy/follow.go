@@ -8,8 +8,8 @@ import (
 )
 
 // WithBundlesOf makes a candidate: an engine of its own files and of another's
-// bundles, which are compiled anew whenever that one takes new ones. What the
-// candidate cannot be compiled with changes nothing for the other.
+// bundles, which are compiled anew when that one has taken new ones. It never
+// holds the other up.
 func WithBundlesOf(live *Engine) Option {
 	return func(e *Engine) { e.shared = live }
 }
@@ -20,38 +20,37 @@ func (e *Engine) lead(follower *Engine) {
 	if e == nil {
 		return
 	}
-	e.loading.Lock()
-	if e.followers == nil {
-		e.followers = map[*Engine]bool{}
+	e.following.Lock()
+	if e.following.engines == nil {
+		e.following.engines = map[*Engine]bool{}
 	}
-	e.followers[follower] = true
-	e.loading.Unlock()
-	follower.load(context.Background(), time.Now(), follower.local)
+	e.following.engines[follower] = true
+	e.following.Unlock()
+	follower.load(context.Background(), time.Now(), follower.local.with(nil))
 }
 
 func (e *Engine) leave(follower *Engine) {
 	if e == nil {
 		return
 	}
-	e.loading.Lock()
-	defer e.loading.Unlock()
-	delete(e.followers, follower)
+	e.following.Lock()
+	defer e.following.Unlock()
+	delete(e.following.engines, follower)
 }
 
-// follow compiles a candidate with new bundles.
-func (e *Engine) follow(ctx context.Context, bundles []loadedBundle) {
-	start := time.Now()
-	e.loading.Lock()
-	defer e.loading.Unlock()
-	src := e.local.with(bundles)
-	compiled, err := e.settings.compile(ctx, src, e.print)
-	if err != nil {
-		if ctx.Err() == nil && e.note(ofBundles, err) {
-			e.report(LoadEvent{Revision: e.Status().Revision, Err: err, Duration: time.Since(start)})
-		}
-		return
+// callFollowers makes the followers take the bundles that are there now.
+func (e *Engine) callFollowers() {
+	e.following.Lock()
+	defer e.following.Unlock()
+	for follower := range e.following.engines {
+		follower.loadAgain()
 	}
-	e.swap(compiled)
-	e.note(ofBundles, nil)
-	e.report(LoadEvent{Revision: compiled.revision, Duration: time.Since(start)})
+}
+
+// loadAgain makes the watcher load files and bundles once more.
+func (e *Engine) loadAgain() {
+	select {
+	case e.again <- struct{}{}:
+	default: // it is about to
+	}
 }

@@ -54,6 +54,7 @@ const maxPolicyBytes = 128 << 20
 // hold credentials, so that no text is ever made of it.
 type opaConfig struct {
 	name string // the file, for people
+	path string
 	raw  []byte // the file as it is, for digests: environment variables are not in it
 	// hardened is what OPA gets.
 	hardened []byte
@@ -64,7 +65,27 @@ type opaConfig struct {
 	bufferEvents int64
 	rateLimited  bool
 	logsToServer bool
+	discovers    bool
 }
+
+// mustKeepEvents tells why events can be lost without being noticed, or nil.
+func (c *opaConfig) mustKeepEvents() error {
+	switch {
+	case !c.logsToServer && !c.discovers:
+		return errors.New("log_full refuse needs decision_logs with a service: there is nothing that could be full")
+	case c.logsToServer && c.rateLimited:
+		return errors.New("log_full refuse and decision_logs.reporting.max_decisions_per_second exclude each other: a rate limit drops events")
+	case c.logsToServer && c.bufferEvents == 0:
+		return errors.New("log_full refuse needs decision_logs.reporting.buffer_type event: how full a buffer of type size is cannot be told")
+	case c.logsToServer && c.bufferEvents < minBufferEvents:
+		return fmt.Errorf("log_full refuse needs decision_logs.reporting.buffer_size_limit_events of at least %d", minBufferEvents)
+	}
+	return nil
+}
+
+// minBufferEvents is the smallest buffer of which a part can be left for what
+// comes back when an upload fails.
+const minBufferEvents = 20
 
 // readOPA reads and checks a configuration file of OPA. It opens no socket.
 func readOPA(path string) (*opaConfig, error) {
@@ -101,7 +122,7 @@ func readOPA(path string) (*opaConfig, error) {
 			return nil, refuse(line, hint, "OPA's configuration has no %s", name)
 		}
 	}
-	c := &opaConfig{name: display(path), raw: raw}
+	c := &opaConfig{name: display(path), path: path, raw: raw}
 	if err := c.harden(sections); err != nil {
 		return nil, refuse(0, "", "%v", err)
 	}
@@ -110,6 +131,10 @@ func readOPA(path string) (*opaConfig, error) {
 	}
 	return c, nil
 }
+
+// bundleName is what OPA takes for a name and for a directory alike: it reads
+// others as URLs, and would put their rules elsewhere.
+var bundleName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*$`)
 
 var environmentVariable = regexp.MustCompile(`\$\{([^}]*)\}`)
 
@@ -138,6 +163,9 @@ func lineOf(content []byte, text string) int {
 func (c *opaConfig) harden(sections map[string]any) error {
 	if bundles, ok := sections["bundles"].(map[string]any); ok {
 		for name, value := range bundles {
+			if !bundleName.MatchString(name) || name == strings.TrimSuffix(localPrefix, "/") {
+				return fmt.Errorf("the name of bundle %q: it is made of letters, digits, and . _ - inside", name)
+			}
 			source, ok := value.(map[string]any)
 			if !ok {
 				return fmt.Errorf("bundles.%s must be an object", name)
@@ -159,7 +187,11 @@ func (c *opaConfig) harden(sections map[string]any) error {
 		}
 		if section["service"] == nil && section["console"] == nil {
 			// OPA would take the first service there is, unless a plugin is named.
-			if name := onlyService(sections["services"]); name != "" {
+			name := onlyService(sections["services"])
+			if name == "" && sections["services"] != nil {
+				return errors.New("decision_logs.service is missing: there are several services")
+			}
+			if name != "" {
 				section["service"] = name
 			}
 		}
@@ -236,21 +268,31 @@ func (c *opaConfig) check() error {
 	if discover != nil && parsed.Bundles != nil {
 		return errors.New("discovery says which bundles there are, so that bundles beside it are ignored: take one of them out")
 	}
-	events, err := logs.NewConfigBuilder().WithBytes(parsed.DecisionLogs).WithServices(services).WithPlugins([]string{eventPlugin}).Parse()
-	if err != nil {
-		return fmt.Errorf("decision_logs: %w", err)
+	if err := c.readLogs(parsed.DecisionLogs, services); err != nil {
+		return err
 	}
 	if _, err := status.NewConfigBuilder().WithBytes(parsed.Status).WithServices(services).Parse(); err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	if events != nil {
-		c.logsToServer = events.Service != ""
-		c.rateLimited = events.Reporting.MaxDecisionsPerSecond != nil
-		if events.Reporting.BufferType == "event" {
-			c.bufferEvents = *events.Reporting.BufferSizeLimitEvents
-		}
-	}
+	c.discovers = discover != nil
 	c.remote = discover != nil || bundles != nil && len(bundles.Bundles) > 0
+	return nil
+}
+
+// readLogs notes how decision events are kept.
+func (c *opaConfig) readLogs(raw json.RawMessage, services []string) error {
+	events, err := logs.NewConfigBuilder().WithBytes(raw).WithServices(services).WithPlugins([]string{eventPlugin}).Parse()
+	if err != nil {
+		return fmt.Errorf("decision_logs: %w", err)
+	}
+	if events == nil {
+		return nil
+	}
+	c.logsToServer = events.Service != ""
+	c.rateLimited = events.Reporting.MaxDecisionsPerSecond != nil
+	if events.Reporting.BufferType == "event" {
+		c.bufferEvents = *events.Reporting.BufferSizeLimitEvents
+	}
 	return nil
 }
 
@@ -288,20 +330,6 @@ func checkServices(raw json.RawMessage, keyConfigs map[string]*keys.Config) ([]s
 	return names, nil
 }
 
-// bufferOf is how many events the buffer of a discovered configuration takes.
-func bufferOf(sections map[string]any) int64 {
-	section, _ := sections["decision_logs"].(map[string]any)
-	reporting, _ := section["reporting"].(map[string]any)
-	number, ok := reporting["buffer_size_limit_events"].(json.Number)
-	if limit, err := number.Int64(); ok && err == nil {
-		return limit
-	}
-	return defaultBufferEvents
-}
-
-// defaultBufferEvents is OPA's.
-const defaultBufferEvents = 10_000
-
 // withStateDir is what OPA gets, with a place of its own for what it persists.
 func (c *opaConfig) withStateDir(dir string) ([]byte, error) {
 	var sections map[string]any
@@ -337,6 +365,13 @@ func (h hardenDiscovered) OnConfigDiscovery(_ context.Context, found *config.Con
 		}
 		sections[name] = section
 	}
+	if sections["services"] == nil {
+		services := map[string]any{}
+		for _, name := range h.r.manager.Services() {
+			services[name] = map[string]any{}
+		}
+		sections["services"] = services
+	}
 	hardened := &opaConfig{}
 	if err := hardened.harden(sections); err != nil {
 		return nil, err
@@ -353,6 +388,15 @@ func (h hardenDiscovered) OnConfigDiscovery(_ context.Context, found *config.Con
 	if back.Plugins != nil {
 		found.Plugins = back.Plugins
 	}
-	h.r.bufferEvents.Store(bufferOf(sections))
+	if err := hardened.readLogs(back.DecisionLogs, h.r.manager.Services()); err != nil {
+		return nil, err
+	}
+	if h.r.engine.settings.RefuseUnlogged {
+		if err := hardened.mustKeepEvents(); err != nil {
+			return nil, err
+		}
+	}
+	h.r.bufferEvents.Store(hardened.bufferEvents)
+	h.r.logsToServer.Store(hardened.logsToServer)
 	return found, nil
 }

@@ -5,6 +5,7 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"regexp"
 
 	"github.com/open-policy-agent/opa/v1/logging"
 )
@@ -29,8 +30,21 @@ var _ logging.Logger = opaLogger{}
 
 func (l opaLogger) write(level, format string, args []any) {
 	if l.log != nil {
-		l.log(level, fmt.Sprintf(format, args...), l.fields)
+		fields := maps.Clone(l.fields)
+		for name, value := range fields {
+			if text, ok := value.(string); ok {
+				fields[name] = withoutQueries(text)
+			}
+		}
+		l.log(level, withoutQueries(fmt.Sprintf(format, args...)), fields)
 	}
+}
+
+var queryOfURL = regexp.MustCompile(`(https?://[^\s"'?]*)\?[^\s"']*`)
+
+// withoutQueries takes the queries out of URLs: some services take a token there.
+func withoutQueries(text string) string {
+	return queryOfURL.ReplaceAllString(text, "$1?[redacted]")
 }
 
 // Debug implements OPA's logger, and says nothing.

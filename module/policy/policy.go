@@ -176,20 +176,22 @@ func (s *settings) read() (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.addServed(src); err != nil || s.OPA == "" {
-		return src, err
+	if err := s.addServed(src); err != nil {
+		return nil, err
+	}
+	if s.OPA == "" {
+		if s.RefuseUnlogged {
+			return nil, errors.New("log_full refuse needs `opa <file>` with decision_logs: there is nothing that could be full")
+		}
+		return src, nil
 	}
 	if src.opa, err = readOPA(s.OPA); err != nil {
 		return nil, err
 	}
-	switch {
-	case s.RefuseUnlogged && src.opa.logsToServer && src.opa.bufferEvents == 0:
-		err = errors.New("log_full refuse needs decision_logs.reporting.buffer_type event: how full a buffer of type size is cannot be told")
-	case s.RefuseUnlogged && src.opa.rateLimited:
-		err = errors.New("log_full refuse and decision_logs.reporting.max_decisions_per_second exclude each other: a rate limit drops events")
-	}
-	if err != nil {
-		return nil, &Error{Findings: []Finding{{File: src.opa.name, Code: CodeOPAConfig, Message: err.Error()}}}
+	if s.RefuseUnlogged {
+		if err := src.opa.mustKeepEvents(); err != nil {
+			return nil, &Error{Findings: []Finding{{File: src.opa.name, Code: CodeOPAConfig, Message: err.Error()}}}
+		}
 	}
 	return src, nil
 }

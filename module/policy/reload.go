@@ -22,13 +22,28 @@ func (e *Engine) reload(ctx context.Context) {
 		return
 	}
 	e.load(ctx, start, src)
-	if r := e.remote.Load(); r != nil {
-		if err := r.syncSystem(ctx, src); err != nil {
-			e.loading.Lock()
-			defer e.loading.Unlock()
-			e.fail(ctx, start, err.Error(), err)
-		}
+	r := e.remote.Load()
+	if r == nil {
+		return
 	}
+	// Of files that were refused nothing is taken.
+	e.loading.Lock()
+	system := e.system
+	e.loading.Unlock()
+	if err := r.syncSystem(ctx, system); err != nil {
+		e.loading.Lock()
+		defer e.loading.Unlock()
+		e.fail(ctx, start, err.Error(), err)
+	}
+}
+
+// reloadAgain loads the files once more, also those that were refused: there
+// are other bundles now.
+func (e *Engine) reloadAgain(ctx context.Context) {
+	e.loading.Lock()
+	e.failed = ""
+	e.loading.Unlock()
+	e.reload(ctx)
 }
 
 func (e *Engine) load(ctx context.Context, start time.Time, src *source) {
@@ -55,65 +70,67 @@ func (e *Engine) load(ctx context.Context, start time.Time, src *source) {
 // take compiles what was read and makes it live; loading is held. Before all
 // bundles are there it is only compiled.
 func (e *Engine) take(ctx context.Context, start time.Time, src *source, complete bool) {
-	live, revision := e.live.Load(), src.revision()
-	if live != nil && revision == live.revision {
-		if e.failed != "" {
+	live, identity := e.live.Load(), src.identity()
+	if live != nil && identity == live.identity {
+		if e.failed != "" || e.shared != nil {
 			e.failed = ""
-			e.note(ofFiles, nil)
-			e.report(LoadEvent{Revision: revision, Duration: time.Since(start)})
+			if e.note(ofFiles, nil) {
+				e.report(LoadEvent{Revision: live.revision, Duration: time.Since(start)})
+			}
 		}
 		return
 	}
-	if revision == e.failed {
+	if identity == e.failed {
 		return
 	}
+	src.partial = !complete
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
-		e.fail(ctx, start, revision, err)
+		e.fail(ctx, start, identity, err)
 		return
 	}
 	e.failed = ""
 	e.note(ofFiles, nil)
-	if e.shared != nil {
-		e.note(ofBundles, nil)
-	}
-	e.local = src.with(nil)
+	e.local, e.system = src.with(nil), compiled.system
 	if !complete {
 		return
 	}
 	e.swap(compiled)
-	e.report(LoadEvent{Revision: compiled.revision, Duration: time.Since(start)})
+	e.report(LoadEvent{Revision: compiled.revision, Warnings: compiled.warnings, Duration: time.Since(start)})
 }
 
 // adopt compiles what OPA is about to commit, commits it, and makes it live at
-// once. Where it refuses, OPA keeps what it has. That a bundle was removed
-// cannot be refused, since OPA panics then: what was in force stays in force.
-func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, removed bool, commit func() error) error {
+// once. Where it refuses, OPA keeps what it has. Only an activation can be
+// refused; after anything else what was in force stays in force.
+func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, activation bool, commit func() error) error {
 	start := time.Now()
 	e.loading.Lock()
 	defer e.loading.Unlock()
 	src := e.local.with(bundles)
-	// Also where the revision is the same: what a team calls its bundle is not
-	// what is in it.
+	if live := e.live.Load(); live != nil && live.identity == src.identity() {
+		e.note(ofRemoval, nil)
+		return commit() // a server without ETags sends the same again and again
+	}
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
-		if removed {
-			if e.note(ofRemoval, err) {
-				e.report(LoadEvent{Revision: e.Status().Revision, Err: err, Duration: time.Since(start)})
-			}
-			return commit()
+		if activation {
+			return err
 		}
-		return err
-	}
-	for follower := range e.followers {
-		follower.follow(ctx, bundles) // now: the data is the store's
+		if ctx.Err() == nil && e.note(ofRemoval, err) {
+			e.report(LoadEvent{Revision: e.Status().Revision, Err: err, Duration: time.Since(start)})
+		}
+		return commit()
 	}
 	if err := commit(); err != nil {
 		return err
 	}
 	e.swap(compiled)
 	e.note(ofRemoval, nil)
-	e.report(LoadEvent{Revision: compiled.revision, Duration: time.Since(start)})
+	e.report(LoadEvent{Revision: compiled.revision, Warnings: compiled.warnings, Duration: time.Since(start)})
+	if e.failed != "" {
+		e.loadAgain() // what did not go with the old bundles may go with these
+	}
+	e.callFollowers()
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,12 +36,12 @@ type remote struct {
 	cancel  context.CancelFunc
 
 	watching sync.Once
-	count    int // of the bundles in the store; the write transaction guards it
 
 	// bufferEvents is how many decision events OPA's buffer takes, and pending
 	// how many are on their way into it.
 	bufferEvents atomic.Int64
 	pending      atomic.Int64
+	logsToServer atomic.Bool
 	closed       atomic.Bool
 
 	bundles struct {
@@ -63,14 +64,15 @@ type BundleStatus struct {
 func newRemote(e *Engine, c *opaConfig) (*remote, error) {
 	r := &remote{engine: e, config: c, metrics: metrics.New()}
 	r.bufferEvents.Store(c.bufferEvents)
+	r.logsToServer.Store(c.logsToServer)
 	r.store = &bundleStore{Store: inmem.New(), commit: r.adopt}
-	if err := r.syncSystem(context.Background(), e.local); err != nil {
+	if err := r.syncSystem(context.Background(), e.system); err != nil {
 		return nil, err
 	}
 	configured := c.hardened
 	if e.stateDir != "" {
 		var err error
-		if configured, err = c.withStateDir(filepath.Join(e.stateDir, shortDigest(c.name))); err != nil {
+		if configured, err = c.withStateDir(filepath.Join(e.stateDir, shortDigest(c.path))); err != nil {
 			return nil, err
 		}
 	}
@@ -129,24 +131,20 @@ func (r *remote) close(ctx context.Context) {
 	}
 }
 
-// adopt compiles what bundles bring, before it is committed.
-func (r *remote) adopt(ctx context.Context, txn storage.Transaction, commit func() error) error {
+// adopt compiles what bundles bring, before it is committed. What is no
+// activation is committed in any case: what was in force stays so.
+func (r *remote) adopt(ctx context.Context, txn storage.Transaction, activation bool, commit func() error) error {
 	bundles, err := readBundles(ctx, r.store.Store, txn)
-	if err != nil {
+	switch {
+	case err != nil && !activation:
+		r.engine.note(ofRemoval, err)
+		return commit()
+	case err != nil:
 		return err
+	case !r.complete(bundles):
+		return commit() // the others are still to come
 	}
-	removed := len(bundles) < r.count
-	counted := func() error {
-		err := commit()
-		if err == nil {
-			r.count = len(bundles)
-		}
-		return err
-	}
-	if !r.complete(bundles) {
-		return counted() // the others are still to come
-	}
-	return r.engine.adopt(ctx, bundles, removed, counted)
+	return r.engine.adopt(ctx, bundles, activation, commit)
 }
 
 // complete tells whether every configured bundle is there.
@@ -178,15 +176,16 @@ func (r *remote) read(ctx context.Context, use func(bundles []loadedBundle, comp
 	})
 }
 
+// localPrefix stands before the operator's own rules in OPA's store. No bundle
+// has this name.
+const localPrefix = "metaguard-local/"
+
 // syncSystem gives OPA the operator's own rules for itself, such as
 // system.log.mask, which it takes from its store.
-func (r *remote) syncSystem(ctx context.Context, src *source) error {
-	const prefix = "metaguard-local/"
+func (r *remote) syncSystem(ctx context.Context, rules []file) error {
 	wanted := map[string][]byte{}
-	for _, f := range src.files {
-		if f.isRego() && f.isSystem() {
-			wanted[prefix+f.rel] = f.bytes
-		}
+	for _, f := range rules {
+		wanted[localPrefix+f.name] = f.bytes
 	}
 	var present []string
 	err := storage.Txn(ctx, r.store.Store, storage.TransactionParams{}, func(txn storage.Transaction) (err error) {
@@ -196,7 +195,7 @@ func (r *remote) syncSystem(ctx context.Context, src *source) error {
 	if err != nil {
 		return fmt.Errorf("reading the rules for OPA itself: %w", err)
 	}
-	present = slices.DeleteFunc(present, func(id string) bool { return len(id) < len(prefix) || id[:len(prefix)] != prefix })
+	present = slices.DeleteFunc(present, func(id string) bool { return !strings.HasPrefix(id, localPrefix) })
 	if len(wanted) == 0 && len(present) == 0 {
 		return nil
 	}
@@ -253,9 +252,9 @@ func (r *remote) bundlesChanged(states map[string]*bundle.Status) {
 		state := states[name]
 		b := BundleStatus{Revision: state.ActiveRevision, ActivatedAt: state.LastSuccessfulActivation}
 		if err := errors.Join(state.Errors...); err != nil {
-			b.LastError = err.Error()
+			b.LastError = withoutQueries(err.Error())
 		} else if state.Message != "" {
-			b.LastError = state.Message
+			b.LastError = withoutQueries(state.Message)
 		}
 		if b.LastError != "" {
 			failures = append(failures, fmt.Errorf("bundle %s: %s", name, b.LastError))

@@ -5,6 +5,7 @@ package policy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -26,6 +27,7 @@ type smokeCaller struct {
 	name, means string
 	caller      decision.Caller
 	target      decision.Target
+	session     decision.Session
 }
 
 // smokeCallers are an instance that asks for itself, and all who should get
@@ -39,19 +41,33 @@ var smokeCallers = func() []smokeCaller {
 	own := decision.Target{InstanceID: instance.InstanceID, ProjectID: instance.ProjectID, Address: instance.Address}
 	neighbour := decision.Target{InstanceID: "smoke-test-neighbour", ProjectID: instance.ProjectID, Address: netip.AddrFrom4([4]byte{192, 0, 2, 2})}
 	stranger := decision.Target{InstanceID: "smoke-test-stranger", ProjectID: "smoke-test-other-project", Address: netip.AddrFrom4([4]byte{192, 0, 2, 3})}
+	member := decision.Caller{
+		Source: "keystone", ID: "user:smoke-test-member", ProjectID: instance.ProjectID, Roles: []string{"smoke-test-role"},
+		Address: netip.AddrFrom4([4]byte{192, 0, 2, 6}),
+	}
+	listed := decision.Caller{
+		Source: "remote_ip", ID: "instance:smoke-test-listed", InstanceID: "smoke-test-listed", ProjectID: "smoke-test-third-project",
+		Roles: []string{"smoke-test-role"}, Address: netip.AddrFrom4([4]byte{192, 0, 2, 7}),
+	}
 	user := decision.Caller{Source: "jwt", ID: "user:smoke-test", Address: netip.AddrFrom4([4]byte{192, 0, 2, 4})}
 	anonymous := decision.Caller{Source: "anonymous", ID: "anonymous", Address: netip.AddrFrom4([4]byte{192, 0, 2, 5})}
 	return []smokeCaller{
-		{"own", "an instance that asks for itself", instance, own},
-		{"other_instance", "an instance that asks for another of its project", instance, neighbour},
-		{"other_project", "an instance that asks for one of another project", instance, stranger},
-		{"no_project", "a caller without instance and project", user, stranger},
-		{"anonymous", "a caller that no identity source knows", anonymous, decision.Target{Address: anonymous.Address}},
+		{"own", "an instance that asks for itself", instance, own, decision.Session{}},
+		{"other_instance", "an instance that asks for another of its project", instance, neighbour, decision.Session{}},
+		{"other_project", "an instance that asks for one of another project", instance, stranger, decision.Session{}},
+		{"in_session", "an instance that asks for one of another project, in a valid session", listed, stranger, decision.Session{Present: true, Valid: true, AgeSeconds: 1}},
+		{"project_user", "a user of the project that asks for an instance of it", member, neighbour, decision.Session{}},
+		{"no_project", "a caller without instance and project", user, stranger, decision.Session{}},
+		{"anonymous", "a caller that no identity source knows", anonymous, decision.Target{Address: anonymous.Address}, decision.Session{}},
 	}
 }()
 
+// adminPass is the grant that shows what is hidden. Without it, but with every
+// other, the answers must hide what the built-in policy hides.
+const adminPass = "admin_pass:read"
+
 // acceptable is the form of what settings.accept can name.
-var acceptable = regexp.MustCompile(`^[a-z]+:(read|write) by (own|other_instance|other_project|no_project|anonymous)( without [a-z_]+:[a-z]+| shows .+)?$`)
+var acceptable = regexp.MustCompile(`^[a-z]+:(read|write) by (own|other_instance|other_project|in_session|project_user|no_project|anonymous)( without [a-z_]+:[a-z]+| shows .+)?$`)
 
 // smoke is one question of the smoke test.
 type smoke struct {
@@ -83,7 +99,7 @@ func smokes(samples []decision.Input) []smoke {
 		who := &smokeCallers[i]
 		for _, in := range samples {
 			in.Request.ID = "smoke-test"
-			in.Caller, in.Target = who.caller, who.target
+			in.Caller, in.Target, in.Session = who.caller, who.target, who.session
 			withouts := []string{""}
 			if own := fmt.Sprintf("%s:%s", in.Resource.Kind, in.Resource.Action); slices.Contains(grantNames, own) {
 				withouts = append(withouts, own)
@@ -91,6 +107,7 @@ func smokes(samples []decision.Input) []smoke {
 			if who.name != "own" {
 				withouts = append(withouts, "target:project", "target:any")
 			}
+			withouts = append(withouts, adminPass)
 			for _, without := range withouts {
 				all = append(all, smoke{caller: who, in: in, without: without})
 			}
@@ -114,7 +131,7 @@ func (p *Policy) smokeTest(ctx context.Context, samples []decision.Input, accept
 			return
 		}
 	}
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("%d sample decisions took longer than %v", len(questions), smokeTimeout)
 	}
 	*bad = append(*bad, Finding{Code: CodeSmokeTest, Message: "smoke test: " + err.Error(), Hint: "a decision has to be made within the timeout"})
@@ -136,6 +153,9 @@ func (p *Policy) answer(ctx context.Context, questions []smoke) ([]Result, error
 		results[i] = asked.Decide(ctx, &question.in)
 		if err := ctx.Err(); err != nil {
 			return nil, err
+		}
+		if reason := results[i].Reason; reason == decision.PolicyTimeout || reason == decision.PolicyCancelled {
+			return nil, fmt.Errorf("%s: %w", question.what(), results[i].Err)
 		}
 	}
 	return results, nil
@@ -171,7 +191,8 @@ func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error
 		return nil, fmt.Errorf("preparing: %w", err)
 	}
 	asked := *p
-	asked.query, asked.print = query, nil
+	// The operator's timeout would pass a slow allow for a refusal.
+	asked.query, asked.print, asked.timeout = query, nil, smokeTimeout
 	return &asked, nil
 }
 

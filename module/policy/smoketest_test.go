@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/dialect"
@@ -25,8 +26,8 @@ func TestSmokeTest(t *testing.T) {
 		"any password": {
 			team(`allow contains "any_password" if input.resource.kind == "password"`),
 			[]string{
-				"password:read by own", "password:read by other_instance", "password:read by other_project", "password:read by no_project", "password:read by anonymous",
-				"password:write by other_instance", "password:write by other_project", "password:write by no_project", "password:write by anonymous",
+				"password:read by own", "password:read by other_instance", "password:read by other_project", "password:read by in_session", "password:read by project_user", "password:read by no_project", "password:read by anonymous",
+				"password:write by other_instance", "password:write by other_project", "password:write by in_session", "password:write by project_user", "password:write by no_project", "password:write by anonymous",
 			},
 		},
 		"own password": {
@@ -35,19 +36,23 @@ func TestSmokeTest(t *testing.T) {
 		},
 		"the project's user data": {
 			team(`allow contains "project" if { input.resource.kind == "userdata"; input.caller.project_id == input.target.project_id; input.caller.project_id != "" }`),
-			[]string{"userdata:read by other_instance"},
+			[]string{"userdata:read by other_instance", "userdata:read by project_user"},
 		},
 		"projects compared without looking whether there is one": {
 			team(`allow contains "project" if { input.resource.kind == "userdata"; input.caller.project_id == input.target.project_id }`),
-			[]string{"userdata:read by other_instance", "userdata:read by anonymous"},
+			[]string{"userdata:read by other_instance", "userdata:read by project_user", "userdata:read by anonymous"},
 		},
 		"a path that nobody knows": {
 			team(`allow contains "home_grown" if { input.resource.kind == "unknown"; input.caller.instance_id != "" }`),
-			[]string{"unknown:read by own", "unknown:read by other_instance", "unknown:read by other_project"},
+			[]string{"unknown:read by own", "unknown:read by other_instance", "unknown:read by other_project", "unknown:read by in_session"},
 		},
 		"a grant that opens more than it says": {
 			team(`allow contains "trusted" if { "metadata:read" in data.metaguard.granted; input.resource.kind == "password"; input.resource.action == "read" }`),
 			[]string{"password:read by own without password:read", "password:read by other_instance without password:read", "password:read by other_project without target:any"},
+		},
+		"a session opens all": {
+			team(`allow contains "session" if { input.session.valid; input.resource.kind == "metadata" }`),
+			[]string{"metadata:read by in_session"},
 		},
 		"somebody":       {team(`allow contains "officer" if { input.resource.kind == "password"; input.caller.id == "user:officer" }`), []string{}},
 		"another header": {team(`allow contains "agent" if { input.resource.kind == "userdata"; data.metaguard.own; input.request.headers["user-agent"] == "x" }`), []string{}},
@@ -121,6 +126,36 @@ decision := {"allow": true, "reasons": ["mine"]} if {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not found in\n%v", want, err)
 		}
+	}
+}
+
+// A whole policy that shows admin_pass to holders of another grant is found too.
+func TestSmokeTestTakesAdminPassAway(t *testing.T) {
+	root := dir(t, whole(`default decision := {"allow": false}
+
+decision := {"allow": true, "reasons": ["mine"]} if {
+	input.resource.kind == "metadata"
+	input.caller.instance_id == input.target.instance_id
+	"metadata:read" in data.metaguard.grants.caller_id[input.caller.id]
+}`))
+	_, err := Load(t.Context(), Config{Paths: []string{root}, Samples: samplesOfOpenStack()})
+	if err == nil || !strings.Contains(err.Error(), `"metadata:read by own shows admin_pass"`) {
+		t.Errorf("%v", err)
+	}
+}
+
+// What takes too long is not taken for a refusal.
+func TestSmokeTestIsNotTimedOut(t *testing.T) {
+	root := dir(t, files{"team.rego": `package metaguard.team
+
+allow contains "any" if {
+	input.resource.kind == "password"
+	count([x | some x in numbers.range(1, 20000); x % 7 == 3]) > 0
+}
+`})
+	_, err := Load(t.Context(), Config{Paths: []string{root}, Samples: samplesOfOpenStack(), Timeout: time.Microsecond})
+	if err == nil || !strings.Contains(err.Error(), `"password:read by own"`) {
+		t.Errorf("%v", err)
 	}
 }
 

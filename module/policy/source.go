@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,16 +44,19 @@ type file struct {
 // isRego tells Rego from data.
 func (f *file) isRego() bool { return strings.HasSuffix(f.name, ".rego") }
 
-// isSystem tells a rule for OPA itself, such as package system.log.
-func (f *file) isSystem() bool { return systemPackage.Match(f.bytes) }
-
-var systemPackage = regexp.MustCompile(`(?m)^\s*package\s+system(\.|\s|$)`)
+// isSystemRoot tells a bundle's root that is for OPA itself.
+func isSystemRoot(root string) bool {
+	return strings.HasPrefix(strings.Trim(root, "/")+"/", "system/")
+}
 
 // source is everything that one load has read, in a fixed order.
 type source struct {
 	files   []file
 	bundles []loadedBundle
 	opa     *opaConfig
+	// partial tells that bundles are still to come: what only the whole can
+	// tell is not checked yet.
+	partial bool
 }
 
 // empty tells that there is nothing of the operator's.
@@ -293,6 +295,20 @@ func (s *source) rules() []file {
 		rules = append(rules, b.modules...)
 	}
 	return rules
+}
+
+// identity tells contents apart, also where a team calls two of them alike.
+func (s *source) identity() string {
+	h := sha256.New()
+	_, _ = io.WriteString(h, s.revision())
+	for _, f := range s.files {
+		sum := sha256.Sum256(f.bytes)
+		_, _ = h.Write(sum[:])
+	}
+	for _, b := range s.bundles {
+		_, _ = io.WriteString(h, "\x00"+b.name+"\x00"+b.digest)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // shortDigest is a name for something long, fit for a directory.

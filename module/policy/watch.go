@@ -31,6 +31,8 @@ func (e *Engine) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-e.again:
+			e.reloadAgain(ctx)
 		case <-ticker.C:
 			if w.due(signature(e.settings.Paths)) {
 				e.reload(ctx)
