@@ -4,6 +4,7 @@ package policytool
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,6 +134,31 @@ redact_listing contains "vendor_data.json"
 	} {
 		if !slices.Contains(names, expected) {
 			t.Errorf("%s is missing in %q", expected, names)
+		}
+	}
+}
+
+// However many rules a team has, and however long one is, what grant is missing
+// is seen.
+func TestExplainShowsBuiltInRulesBesideTheTeams(t *testing.T) {
+	var many, long strings.Builder
+	many.WriteString("package metaguard.team\n")
+	long.WriteString("package metaguard.team\n\nallow contains \"long\" if _some\n")
+	for i := range 30 {
+		fmt.Fprintf(&many, "\nallow contains \"rule_%d\" if input.caller.id == \"user:%d\"\n", i, i)
+		fmt.Fprintf(&long, "\n_some if input.caller.id == \"user:%d\"\n", i)
+	}
+	for source, want := range map[string]string{
+		many.String(): "\n  … and 26 more of your rules (--full)\n",
+		long.String(): "\n    … (--full)\n",
+	} {
+		e, input := explainOne(t, source, "--as", "user:bob", "--path", "/openstack/latest/password")
+		text := e.text(input, maxLines)
+		if strings.Count(text, "\n") > maxLines || !strings.Contains(text, want) || !strings.Contains(text, "data.metaguard.grants.caller_id[input.caller.id]") {
+			t.Errorf("got\n%s", text)
+		}
+		if whole := e.text(input, 0); strings.Contains(whole, "--full") {
+			t.Errorf("not all is shown:\n%s", whole)
 		}
 	}
 }
