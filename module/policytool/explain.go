@@ -36,6 +36,8 @@ type explained struct {
 	Hides []hiding `json:"hides,omitempty"`
 	// Broke is where a function failed, which makes the decision an error.
 	Broke []ruleOutcome `json:"broke,omitempty"`
+	// Note says that no grant helps, where it would seem so.
+	Note string `json:"note,omitempty"`
 }
 
 // hiding is a name that a rule hides.
@@ -149,7 +151,12 @@ func explain(v *verdict, result *policy.Result, events []*topdown.Event) *explai
 			e.Could = appendNew(e.Could, b)
 		}
 	}
-	if len(e.Could) == 0 {
+	if note := ungrantable(v, result.Input); note != "" {
+		e.Note = note
+		e.Could = slices.DeleteFunc(e.Could, func(b ruleOutcome) bool {
+			return strings.HasPrefix(b.Place, builtIn) && b.Code == "granted"
+		})
+	} else if len(e.Could) == 0 {
 		e.Could, e.Others = e.Others, nil
 	}
 	// Whoever asks can change his own rules, and means the one that nearly held.
@@ -160,6 +167,18 @@ func explain(v *verdict, result *policy.Result, events []*topdown.Event) *explai
 		)
 	})
 	return e
+}
+
+// ungrantable says of a resource that no grant opens what it takes.
+func ungrantable(v *verdict, input ast.Value) string {
+	if !slices.Contains(v.Codes, "resource_unknown") || !slices.ContainsFunc(v.Rules, func(place string) bool { return strings.HasPrefix(place, builtIn) }) {
+		return ""
+	}
+	what := "the kind " + text(input, "resource", "kind")
+	if kind := text(input, "resource", "kind"); kind != string(decision.KindUnknown) {
+		what = text(input, "resource", "action") + " of " + what
+	}
+	return "no grant opens " + what + ": it takes a rule in package metaguard.team"
 }
 
 // builtIn stands in the names of the built-in policy's files.

@@ -36,6 +36,9 @@ func (e *explained) print(w io.Writer, input ast.Value, limit int) {
 	for _, rule := range others {
 		rule.print(&below, "  ")
 	}
+	if e.Note != "" {
+		below.WriteString("\n" + plain(e.Note) + "\n")
+	}
 	if limit == 0 {
 		section(&below, "These are about other requests", e.Others)
 	} else if len(e.Others) > 0 {
