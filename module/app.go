@@ -129,7 +129,9 @@ type usedPolicy struct {
 
 // name is the policy's in metrics and the admin API: enough of its digest to
 // tell it from others.
-func (p usedPolicy) name() string { return p.key[:min(len(p.key), 12)] }
+func (p usedPolicy) name() string { return engineName(p.key) }
+
+func engineName(key string) string { return key[:min(len(key), 12)] }
 
 // policies are all policies in use, each once. Candidates come last: what a
 // candidate takes from a live policy is there when it starts.
@@ -179,16 +181,22 @@ func acquireEngine(config policy.Config, live *pooledEngine) (engine *pooledEngi
 	if err != nil {
 		return nil, "", fmt.Errorf("reading policy: %w", err)
 	}
-	options := append(policyLogging(), policy.WithStateDir(filepath.Join(caddy.AppDataDir(), "metaguard", "opa")))
-	if live != nil && live.AwaitsBundles() {
-		options = append(options, policy.WithBundlesOf(live.Engine))
+	bundles := live != nil && live.AwaitsBundles()
+	if bundles {
 		sum := sha256.Sum256([]byte(key + live.key))
 		key = hex.EncodeToString(sum[:])
 	}
 	value, _, err := engines.LoadOrNew(key, func() (caddy.Destructor, error) {
+		options := append(policyLogging(engineName(key), live != nil), policy.WithStateDir(filepath.Join(caddy.AppDataDir(), "metaguard", "opa")))
+		if bundles {
+			options = append(options, policy.WithBundlesOf(live.Engine))
+		}
 		compiled, err := policy.New(context.Background(), config, options...)
 		if err != nil {
 			return nil, err
+		}
+		if live := compiled.Policy(); live != nil {
+			logWarnings(policyLogger().With(zap.String("engine", engineName(key))), live.Warnings())
 		}
 		return &pooledEngine{compiled, key}, nil
 	})

@@ -4,7 +4,6 @@ package module
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -34,8 +33,9 @@ type candidate struct {
 
 // judged is a decision of the live policy.
 type judged struct {
-	id   string
-	live policy.Result
+	id           string
+	method, path string
+	live         policy.Result
 }
 
 // newCandidate compiles the candidate. It starts nothing.
@@ -82,7 +82,7 @@ func (x *exchange) compare() {
 		return
 	}
 	select {
-	case c.queue <- judged{id: x.id, live: x.result}:
+	case c.queue <- judged{x.id, x.request.Method, x.request.Path, x.result}:
 	default:
 		candidateDecisions.WithLabelValues("dropped").Inc()
 	}
@@ -125,6 +125,8 @@ func (c *candidate) judge(ctx context.Context, asked *judged) {
 		zap.String("difference", what),
 		zap.String("resource", string(resource.Kind)),
 		zap.String("action", string(resource.Action)),
+		zap.String("method", asked.method),
+		zap.String("path", asked.path),
 		zap.String("caller", asked.live.CallerID()),
 		zap.Dict("live", resultFields(&asked.live)...),
 		zap.Dict("candidate", resultFields(&result)...))
@@ -161,6 +163,7 @@ func verdictLabel(result *policy.Result) string {
 
 func resultFields(result *policy.Result) []zap.Field {
 	fields := []zap.Field{
+		zap.String("verdict", verdictLabel(result)),
 		zap.String("reason", string(result.Reason)),
 		zap.Strings("codes", result.Decision.Reasons),
 		zap.Strings("rules", result.Rules),
@@ -170,7 +173,7 @@ func resultFields(result *policy.Result) []zap.Field {
 		fields = append(fields, zap.Int("status", result.Decision.Status))
 	}
 	if !result.Decision.Redact.Empty() {
-		fields = append(fields, zap.String("redact", fmt.Sprint(result.Decision.Redact)))
+		fields = append(fields, zap.Any("redact", result.Decision.Redact))
 	}
 	if result.Err != nil {
 		fields = append(fields, zap.String("error", result.Err.Error()))

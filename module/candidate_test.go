@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
+	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/policy"
 )
@@ -26,7 +27,7 @@ func TestCandidateIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := &exchange{h: &Handler{candidate: c}, result: live.Decide(t.Context(), &decision.Input{
+		x := &exchange{h: &Handler{candidate: c}, request: new(canonical.Request), result: live.Decide(t.Context(), &decision.Input{
 			Resource: decision.Resource{Kind: decision.KindMetadata, Action: decision.Read},
 		})}
 		dropped := testutil.ToFloat64(candidateDecisions.WithLabelValues("dropped"))

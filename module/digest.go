@@ -26,6 +26,7 @@ func (p PolicyConfig) config() policy.Config {
 func (p PolicyConfig) candidateConfig() policy.Config {
 	config := p.config()
 	config.Paths, config.OPA, config.RefuseUnlogged = p.Candidate, "", false
+	config.SystemRules = p.OPA != "" // they come into force with the policy
 	return config
 }
 

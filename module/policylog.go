@@ -14,8 +14,14 @@ import (
 // configuration, and so the logger, that it was made under.
 func policyLogger() *zap.Logger { return caddy.Log().Named("metaguard.policy") }
 
-// policyLogging connects an engine with Caddy's log.
-func policyLogging() []policy.Option {
+// policyLogging connects an engine with Caddy's log. The name is the policy's in
+// metrics.
+func policyLogging(name string, candidate bool) []policy.Option {
+	which := []zap.Field{zap.String("engine", name)}
+	if candidate {
+		which = append(which, zap.Bool("candidate", true))
+	}
+	named := func() *zap.Logger { return policyLogger().With(which...) }
 	return []policy.Option{
 		policy.WithPrint(
 			func() bool { return policyLogger().Core().Enabled(zapcore.DebugLevel) },
@@ -23,19 +29,30 @@ func policyLogging() []policy.Option {
 				policyLogger().Debug("print", zap.String("file", file), zap.Int("line", line), zap.String("text", text))
 			}),
 		policy.WithLoadHook(func(event policy.LoadEvent) {
-			if event.Err != nil {
-				policyLogger().Error("policy not loaded, the last good one stays in force",
+			switch {
+			case event.Err != nil && event.Revision == "":
+				named().Error("policy not loaded, and there is none yet", zap.Error(event.Err))
+			case event.Err != nil:
+				named().Error("policy not loaded, the last good one stays in force",
 					zap.Error(event.Err), zap.String("revision", event.Revision))
-				return
+			default:
+				named().Info("policy loaded", zap.String("revision", event.Revision))
+				logWarnings(named(), event.Warnings)
 			}
-			policyLogger().Info("policy loaded", zap.String("revision", event.Revision))
 		}),
 		policy.WithLog(func(level, message string, fields map[string]any) {
 			at, err := zapcore.ParseLevel(level)
 			if err != nil {
 				at = zapcore.InfoLevel
 			}
-			policyLogger().Named("opa").Log(at, message, zap.Any("opa", fields))
+			named().Named("opa").Log(at, message, zap.Any("opa", fields))
 		}),
+	}
+}
+
+// logWarnings tells what is odd about a policy, and no reason to refuse it.
+func logWarnings(logger *zap.Logger, warnings []policy.Finding) {
+	for _, warning := range warnings {
+		logger.Warn("policy", zap.String("warning", warning.String()), zap.String("code", warning.Code))
 	}
 }

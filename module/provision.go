@@ -204,6 +204,9 @@ func (h *Handler) Validate() error {
 	if h.Response.Overflow != overflowRefuse && h.Response.Overflow != overflowStream {
 		return fmt.Errorf("response: overflow %q: it is %s or %s", h.Response.Overflow, overflowRefuse, overflowStream)
 	}
+	if h.Policy.ReadyTimeout > 0 && h.Policy.OPA == "" {
+		return errors.New("policy: ready_timeout is how long bundles are waited for: it needs `opa <file>`")
+	}
 	if full := h.Policy.LogFull; full != "" && full != logFullDrop && full != logFullRefuse {
 		return fmt.Errorf("policy: log_full %q: it is %s or %s", full, logFullDrop, logFullRefuse)
 	}

@@ -48,6 +48,10 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		return nil, err
 	}
 	var bad findings
+	if src.size() > maxPolicyBytes {
+		bad = append(bad, tooLarge("all of it together"))
+		return nil, bad.err()
+	}
 	b := s.parse(src, &bad)
 	data := merge(b.docs, &bad)
 	b.checkNames(&bad)
@@ -210,7 +214,7 @@ func (b *content) localSystem(src *source) []file {
 // without file and line, or not at all.
 func (s *settings) checkSystem(b *content, src *source, bad *findings) {
 	for _, name := range sortedKeys(b.system) {
-		if s.OPA == "" && !s.remote && len(s.Served) == 0 {
+		if s.OPA == "" && !s.remote && !s.SystemRules && len(s.Served) == 0 {
 			bad.at(b.system[name].Package.Loc(), CodePackageUnreached, "OPA reads it where the policy block names its configuration, with `opa <file>`",
 				"nothing reads package %s", packageName(b.system[name].Package.Path))
 		}

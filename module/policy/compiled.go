@@ -184,22 +184,28 @@ func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
 // rulesOf names the rules that gave the codes of a decision. Where several
 // rules can give the same code, the question is asked once more, with a trace.
 func (p *Policy) rulesOf(ctx context.Context, start time.Time, q Query, result *Result) []string {
-	places, ambiguous := p.rules.of(result.Decision.Reasons)
+	rules := &p.rules.refuses
+	if result.Decision.Allow {
+		rules = &p.rules.allows
+	}
+	places, ambiguous := rules.of(result.Decision.Reasons)
 	if !ambiguous {
 		return places
 	}
-	tracer := &ruleTracer{candidates: places}
+	tracer := newRuleTracer(places)
 	q.Tracer, q.Print = tracer, func(string, int, string) {}
 	if !q.Unbounded { // both evaluations are one decision
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, start.Add(p.timeout))
 		defer cancel()
 	}
-	if _, reason, _ := p.eval(ctx, q, result); reason != "" || len(tracer.succeeded) == 0 {
+	if _, reason, _ := p.eval(ctx, q, result); reason != "" {
 		return places
 	}
-	slices.Sort(tracer.succeeded)
-	return tracer.succeeded
+	if found := rules.among(result.Decision.Reasons, tracer.succeeded); len(found) > 0 {
+		return found
+	}
+	return places
 }
 
 // verdictOf makes a decision of what an evaluation gave.

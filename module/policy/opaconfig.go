@@ -127,7 +127,11 @@ func readOPA(path string) (*opaConfig, error) {
 		return nil, refuse(0, "", "%v", err)
 	}
 	if err := c.check(); err != nil {
-		return nil, refuse(0, "", "%v", err)
+		line := 0
+		if option := dottedOption.FindString(err.Error()); option != "" {
+			line, _ = locateYAML(root.Content[0], strings.Split(option, "."))
+		}
+		return nil, refuse(line, "", "%v", err)
 	}
 	return c, nil
 }
@@ -135,6 +139,9 @@ func readOPA(path string) (*opaConfig, error) {
 // bundleName is what OPA takes for a name and for a directory alike: it reads
 // others as URLs, and would put their rules elsewhere.
 var bundleName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*$`)
+
+// dottedOption is how OPA names an option that is wrong.
+var dottedOption = regexp.MustCompile(`[a-z_]+(\.[A-Za-z0-9_-]+)+`)
 
 var environmentVariable = regexp.MustCompile(`\$\{([^}]*)\}`)
 

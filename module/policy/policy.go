@@ -66,6 +66,9 @@ type Config struct {
 	// Policies from bundles are added to the built-in one and to Paths.
 	// Default: none.
 	OPA string `json:"opa,omitempty"`
+	// SystemRules tells that rules for OPA itself, such as package system.log, are
+	// among the files although this engine does not use them: another one does.
+	SystemRules bool `json:"system_rules,omitempty"`
 	// RefuseUnlogged makes [Engine.Record] fail where a decision event finds
 	// OPA's buffer full. Default: the oldest event is dropped and counted.
 	RefuseUnlogged bool `json:"refuse_unlogged,omitempty"`

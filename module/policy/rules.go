@@ -12,42 +12,52 @@ import (
 )
 
 // ruleIndex knows which rules give which code, so that a decision can name
-// them without being traced.
-type ruleIndex struct {
-	// constant maps a code to the places of the rules that have it in their head.
+// them without being traced. A code that allows and one that refuses may be the
+// same word.
+type ruleIndex struct{ allows, refuses codeRules }
+
+// codeRules are places, file:line, of rules that give codes.
+type codeRules struct {
+	// constant maps a code to the rules that have it in their head.
 	constant map[string][]string
-	// computed are the places of rules that compute their codes.
+	// computed are rules that compute their codes.
 	computed []string
 }
 
-// codeRules are the rules of the built-in policy that give codes; those of a
-// team are in package metaguard.team.
-var codeRules = []string{"decision", "_reason", "_missing"}
-
-// indexRules finds the rules that give codes.
+// indexRules finds the rules that give codes: allow and deny of a team, and
+// those of the built-in policy. Of a policy that replaces that one all are
+// taken.
 func (b *content) indexRules() ruleIndex {
-	index := ruleIndex{constant: map[string][]string{}}
+	index := ruleIndex{codeRules{constant: map[string][]string{}}, codeRules{constant: map[string][]string{}}}
 	for _, name := range sortedKeys(b.modules) {
 		module := b.modules[name]
 		for _, rule := range module.Rules {
 			head := ruleName(rule)
+			allows, refuses := b.replaced, b.replaced
 			switch {
-			case !b.own[name] && !slices.Contains(codeRules, head),
-				!b.replaced && b.own[name] && (!module.Package.Path.Equal(teamPackage) || head != "allow" && head != "deny"):
-				continue
+			case b.replaced:
+			case !b.own[name]:
+				allows, refuses = head == "_reason", head == "_missing" || head == "decision"
+			case module.Package.Path.Equal(teamPackage):
+				allows, refuses = head == "allow", head == "deny"
 			}
 			for ; rule != nil; rule = rule.Else {
-				index.add(rule)
+				if allows {
+					index.allows.add(rule)
+				}
+				if refuses {
+					index.refuses.add(rule)
+				}
 			}
 		}
 	}
 	return index
 }
 
-func (x *ruleIndex) add(rule *ast.Rule) {
+func (r *codeRules) add(rule *ast.Rule) {
 	place := placeOf(rule.Loc())
 	if key := rule.Head.Key; key != nil && !isConstant(key.Value) {
-		x.computed = append(x.computed, place)
+		r.computed = append(r.computed, place)
 		return
 	}
 	for _, term := range []*ast.Term{rule.Head.Key, rule.Head.Value} {
@@ -55,8 +65,8 @@ func (x *ruleIndex) add(rule *ast.Rule) {
 			continue
 		}
 		ast.WalkTerms(term, func(term *ast.Term) bool {
-			if code, ok := term.Value.(ast.String); ok && !slices.Contains(x.constant[string(code)], place) {
-				x.constant[string(code)] = append(x.constant[string(code)], place)
+			if code, ok := term.Value.(ast.String); ok && !slices.Contains(r.constant[string(code)], place) {
+				r.constant[string(code)] = append(r.constant[string(code)], place)
 			}
 			return false
 		})
@@ -82,29 +92,54 @@ func splitPlace(place string) (file string, line int) {
 
 // of lists the rules that can have given these codes, and tells whether only a
 // trace can say which of them did.
-func (x *ruleIndex) of(codes []string) (places []string, ambiguous bool) {
+func (r *codeRules) of(codes []string) (places []string, ambiguous bool) {
 	for _, code := range codes {
-		candidates, ok := x.constant[code]
-		if !ok {
-			candidates = x.computed
-		}
+		candidates := slices.Concat(r.constant[code], r.computed)
 		ambiguous = ambiguous || len(candidates) > 1
-		for _, place := range candidates {
-			if !slices.Contains(places, place) {
-				places = append(places, place)
-			}
-		}
+		places = appendNew(places, candidates)
 	}
 	return places, ambiguous
 }
 
-// ruleTracer notes which of some rules succeeded.
+// among lists the rules that gave these codes, of those that succeeded.
+func (r *codeRules) among(codes, succeeded []string) (places []string) {
+	did := func(candidates []string) []string {
+		return slices.DeleteFunc(slices.Clone(candidates), func(place string) bool { return !slices.Contains(succeeded, place) })
+	}
+	for _, code := range codes {
+		found := did(r.constant[code])
+		if len(found) == 0 {
+			found = did(r.computed)
+		}
+		places = appendNew(places, found)
+	}
+	return places
+}
+
+func appendNew(places, more []string) []string {
+	for _, place := range more {
+		if !slices.Contains(places, place) {
+			places = append(places, place)
+		}
+	}
+	return places
+}
+
+// ruleTracer notes which of some rules succeeded for the request itself, and
+// not for another one that a rule has made up with the word `with`.
 type ruleTracer struct {
 	candidates []string
 	succeeded  []string
+	// other are the queries about other requests, and asking those whose
+	// expression at hand has a `with`.
+	other, asking map[uint64]bool
 }
 
 var _ topdown.QueryTracer = (*ruleTracer)(nil)
+
+func newRuleTracer(candidates []string) *ruleTracer {
+	return &ruleTracer{candidates: candidates, other: map[uint64]bool{}, asking: map[uint64]bool{}}
+}
 
 // Enabled implements topdown.QueryTracer.
 func (*ruleTracer) Enabled() bool { return true }
@@ -114,12 +149,21 @@ func (*ruleTracer) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
 
 // TraceEvent implements topdown.QueryTracer.
 func (t *ruleTracer) TraceEvent(event topdown.Event) {
-	rule, ok := event.Node.(*ast.Rule)
-	if !ok || event.Op != topdown.ExitOp {
-		return
-	}
-	place := placeOf(rule.Loc())
-	if slices.Contains(t.candidates, place) && !slices.Contains(t.succeeded, place) {
-		t.succeeded = append(t.succeeded, place)
+	switch event.Op {
+	case topdown.EvalOp:
+		if expr, ok := event.Node.(*ast.Expr); ok {
+			t.asking[event.QueryID] = len(expr.With) > 0
+		}
+	case topdown.EnterOp:
+		t.other[event.QueryID] = t.other[event.ParentID] || t.asking[event.ParentID]
+	case topdown.ExitOp:
+		rule, ok := event.Node.(*ast.Rule)
+		if !ok || t.other[event.QueryID] {
+			return
+		}
+		place := placeOf(rule.Loc())
+		if slices.Contains(t.candidates, place) {
+			t.succeeded = appendNew(t.succeeded, []string{place})
+		}
 	}
 }

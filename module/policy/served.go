@@ -33,8 +33,13 @@ func (p *Policy) WriteBundle(ctx context.Context, w io.Writer) error {
 	if written.Data, err = p.Data(ctx); err != nil {
 		return err
 	}
+	taken := map[string]bool{}
 	for _, f := range p.sources {
 		name := path.Join("/", strings.NewReplacer(builtinPrefix, "", bundlePrefix, "").Replace(f.name))
+		for taken[name] { // a file and a bundle's file can be called alike
+			name = path.Join("/another", name)
+		}
+		taken[name] = true
 		written.Modules = append(written.Modules, bundle.ModuleFile{URL: name, Path: name, Raw: f.bytes})
 	}
 	if err := bundle.NewWriter(w).DisableFormat(true).UseModulePath(true).Write(written); err != nil {

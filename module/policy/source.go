@@ -119,7 +119,7 @@ func read(paths []string) (*source, error) {
 func tooLarge(name string) Finding {
 	return Finding{
 		File: name, Code: CodeTooLarge,
-		Message: fmt.Sprintf("with this, policy and data are more than %d MiB, which is what one policy may hold", maxPolicyBytes>>20),
+		Message: fmt.Sprintf("policy and data are more than %d MiB, which is what one policy may hold", maxPolicyBytes>>20),
 		Hint:    "all of it is kept in memory; keep only what decisions need",
 	}
 }
@@ -272,6 +272,17 @@ func (s *source) revision() string {
 		names = append(names, "files@"+digest[:12])
 	}
 	return strings.Join(names, " ")
+}
+
+// size is about how long all files and bundles are, in bytes.
+func (s *source) size() (size int64) {
+	for _, f := range s.files {
+		size += int64(len(f.bytes))
+	}
+	for _, b := range s.bundles {
+		size += b.size
+	}
+	return size
 }
 
 // count is how many files there are, in bundles too; a bundle's data is one.
