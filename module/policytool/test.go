@@ -52,7 +52,8 @@ One thing differs: a function that fails is an error here, as it is in a server,
 where OPA goes on with an undefined value.
 
 Coverage is that of the policy's own files, without tests and without the
-built-in policy. A test that fails is shown with the expression that failed, its
+built-in policy; a policy of data alone has nothing to cover, which fails no
+threshold. A test that fails is shown with the expression that failed, its
 values, and what print() said.`,
 		Example: `  metaguard policy test /etc/metaguard/policy
   metaguard policy test --threshold 90 /etc/metaguard/policy
@@ -127,7 +128,9 @@ type testRun struct {
 	OK       bool             `json:"ok"`
 	Tests    []*tester.Result `json:"tests"`
 	Coverage *cover.Report    `json:"coverage,omitempty"`
-	failed   int
+	// NothingToCover says why there is no coverage, though it was asked for.
+	NothingToCover bool `json:"nothing_to_cover,omitempty"`
+	failed         int
 }
 
 // runTests runs the tests, and those that fail once more with a trace:
@@ -166,10 +169,10 @@ func (o *testOptions) runTests(ctx context.Context, tests *policy.Tests) (*testR
 	}
 	if o.coverage {
 		report := coverage.Report(tests.Counted)
-		if report.CoveredLines+report.NotCoveredLines == 0 {
-			report.Coverage = 100 // a policy of data alone
+		// A policy of data alone has no lines.
+		if run.NothingToCover = report.CoveredLines+report.NotCoveredLines == 0; !run.NothingToCover {
+			run.Coverage = &report
 		}
-		run.Coverage = &report
 	}
 	return run, nil
 }

@@ -97,8 +97,14 @@ func (r *testRun) printPretty(w io.Writer, verbose bool) error {
 	}
 	close(results)
 	reporter := tester.PrettyReporter{Output: w, Verbose: verbose, FailureLine: true, LocalVars: true}
-	if err := reporter.Report(results); err != nil || r.Coverage == nil {
+	if err := reporter.Report(results); err != nil {
 		return err
+	}
+	if r.NothingToCover {
+		_, _ = fmt.Fprintln(w, "COVERAGE: nothing to cover")
+	}
+	if r.Coverage == nil {
+		return nil
 	}
 	for _, name := range util.KeysSorted(r.Coverage.Files) {
 		file := r.Coverage.Files[name]
