@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -36,7 +37,6 @@ func (q *question) flags(command *cobra.Command) {
 	flags.StringArrayVar(&q.logs, "log", nil, "`File` of a decision log, or - for the standard input; may be repeated")
 	flags.StringVar(&q.decision, "decision", "", "`Id` of a decision in the log, as in X-Metaguard-Decision")
 	flags.StringVar(&q.at, "at", "", "`Time` that the policy takes for now, such as 2026-01-02T15:04:05Z; default: now, or the time of the decision in the log")
-	command.MarkFlagsOneRequired("as", "input", "decision")
 	command.MarkFlagsMutuallyExclusive("as", "input", "decision")
 	command.MarkFlagsRequiredTogether("log", "decision")
 	for _, name := range requestFlags {
@@ -47,6 +47,9 @@ func (q *question) flags(command *cobra.Command) {
 
 // query makes the question.
 func (q *question) query(ctx context.Context, stdin io.Reader) (policy.Query, error) {
+	if !slices.ContainsFunc([]string{"as", "input", "decision"}, q.said.set.Changed) {
+		return policy.Query{}, errors.New("say what to ask: --as with --path, --input, or --log with --decision")
+	}
 	var asked policy.Query
 	var err error
 	switch {
