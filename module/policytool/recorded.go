@@ -57,7 +57,10 @@ func noteOn(r *record, result *policy.Result) string {
 	another := r.Revision != "" && r.Revision != result.Revision
 	before, ok := recordedOutcome(r)
 	if !ok {
-		return which + "and none decided then"
+		if another {
+			return which + "and none decided then"
+		}
+		return "no policy decided then"
 	}
 	c := compare(before, newOutcome(result))
 	if c == unchanged {

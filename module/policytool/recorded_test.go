@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/policy"
 )
 
 func TestRecordedStandsBesideWhatThePolicySaysNow(t *testing.T) {
@@ -47,5 +48,18 @@ func TestRecordedStandsBesideWhatThePolicySaysNow(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestRecordedWithoutADecision(t *testing.T) {
+	for revision, want := range map[string]string{
+		"":     "no policy decided then",
+		"now":  "no policy decided then",
+		"then": "this policy is another one (now), and none decided then",
+	} {
+		r := &record{Reason: decision.PolicyNotReady, Verdict: decision.Deny, Revision: revision}
+		if got := newRecorded(r, &policy.Result{Revision: "now"}).Note; got != want {
+			t.Errorf("%q: got %q", revision, got)
+		}
 	}
 }
