@@ -57,7 +57,7 @@ func TestDiscoveryThatCannotBeRefused(t *testing.T) {
 	discovered := func(resource string) []byte {
 		return tarball(t, files{".manifest": `{"roots": [""]}`, "data.json": fmt.Sprintf(`{"bundles": {"team": {"service": "s", "resource": %q%s}}}`, resource, fast)})
 	}
-	open := time.Now().Add(1500 * time.Millisecond).UnixNano()
+	open := time.Now().Add(6 * time.Second).UnixNano()
 	content := tarball(t, files{
 		".manifest": `{"revision": "r1", "roots": ["metaguard/team"]}`,
 		"team.rego": fmt.Sprintf("package metaguard.team\n\ndeny contains \"closed\" if input.resource.kind == \"userdata\"\n\nallow contains \"late\" if {\n\tinput.resource.kind == \"password\"\n\ttime.now_ns() > %d\n}\n", open),

@@ -48,7 +48,7 @@ const eventPlugin = "metaguard_events"
 
 // maxPolicyBytes bounds what one policy may hold, files and bundles together.
 // A decision needs all of it in memory, several times while it is loaded.
-const maxPolicyBytes = 128 << 20
+var maxPolicyBytes int64 = 128 << 20 // a variable for tests only
 
 // opaConfig is OPA's own configuration, checked, with bounded defaults. It may
 // hold credentials, so that no text is ever made of it.

@@ -54,6 +54,9 @@ With --format github, findings are shown in a pull request by GitHub Actions.`,
 			from.samples = dialect.Samples(spoken)
 			result := checked{Findings: []policy.Finding{}, Warnings: []policy.Finding{}}
 			p, err := from.load(command.Context())
+			if bundles, failure := from.checkBundles(command.Context()); failure == nil && len(bundles) > 0 {
+				err = &policy.Error{Findings: append(findingsOf(err), bundles...)}
+			}
 			if err == nil {
 				result.OK, result.Revision, result.Files = true, p.Revision(), p.Files()
 				result.Warnings = append(result.Warnings, p.Warnings()...)

@@ -68,6 +68,16 @@ func (l *loader) loadTests(ctx context.Context) (*policy.Tests, error) {
 	return policy.LoadTests(ctx, config)
 }
 
+// checkBundles finds what a server would refuse in the bundles that directories
+// with a .manifest are to become.
+func (l *loader) checkBundles(ctx context.Context) ([]policy.Finding, error) {
+	config, err := l.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return policy.CheckBundles(config)
+}
+
 func (l *loader) config(ctx context.Context) (policy.Config, error) {
 	config := policy.Config{
 		Paths:         l.paths,
