@@ -149,7 +149,7 @@ func (*ruleTracer) Config() topdown.TraceConfig { return topdown.TraceConfig{} }
 
 // TraceEvent implements topdown.QueryTracer.
 func (t *ruleTracer) TraceEvent(event topdown.Event) {
-	switch event.Op {
+	switch event.Op { //nolint:exhaustive // the others say nothing about success
 	case topdown.EvalOp:
 		if expr, ok := event.Node.(*ast.Expr); ok {
 			t.asking[event.QueryID] = len(expr.With) > 0
