@@ -232,7 +232,9 @@ func (e *Engine) Decide(ctx context.Context, in *decision.Input) Result {
 		live = e.await(ctx)
 	}
 	if live == nil {
-		return Result{Reason: decision.PolicyNotReady, Time: start, Duration: time.Since(start)}
+		// The event of it has an input all the same; nil cannot be judged anyway.
+		input, _ := InputValue(in)
+		return Result{Reason: decision.PolicyNotReady, Input: input, Time: start, Duration: time.Since(start)}
 	}
 	return live.Decide(ctx, in)
 }
