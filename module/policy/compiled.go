@@ -208,29 +208,6 @@ func (p *Policy) rulesOf(ctx context.Context, start time.Time, q Query, result *
 	return places
 }
 
-// verdictOf makes a decision of what an evaluation gave.
-func verdictOf(results rego.ResultSet, input ast.Value) (output ast.Value, d decision.Decision, reason decision.Reason, err error) {
-	if len(results) == 0 {
-		return nil, d, decision.PolicyUndefined, nil
-	}
-	if len(results) > 1 || len(results[0].Expressions) != 1 {
-		return nil, d, decision.PolicyMalformed, errors.New("the entrypoint has more than one value")
-	}
-	term, ok := results[0].Expressions[0].Value.(*ast.Term)
-	if !ok {
-		return nil, d, decision.PolicyMalformed, errors.New("the entrypoint has no value")
-	}
-	d, err = decode(term.Value, isPasswordRead(input))
-	switch {
-	case err != nil:
-		return term.Value, decision.Decision{}, decision.PolicyMalformed, err
-	case d.Allow:
-		return term.Value, d, decision.PolicyAllow, nil
-	default:
-		return term.Value, d, decision.PolicyDeny, nil
-	}
-}
-
 // eval evaluates the entrypoint within the timeout. A reason means that there
 // is no result to look at.
 func (p *Policy) eval(parent context.Context, q Query, result *Result) (rego.ResultSet, decision.Reason, error) {
@@ -281,32 +258,6 @@ func withoutSecrets(err error) error {
 		return errors.New(withoutQueries(text))
 	}
 	return err
-}
-
-// isPasswordRead tells the one kind of request that may be answered as empty.
-func isPasswordRead(input ast.Value) bool {
-	return textAt(input, names.resource, names.kind) == string(decision.KindPassword) &&
-		textAt(input, names.resource, names.action) == string(decision.Read)
-}
-
-// textAt is the string at input[outer][inner], or "".
-func textAt(input ast.Value, outer, inner *ast.Term) string {
-	object, ok := input.(ast.Object)
-	if !ok {
-		return ""
-	}
-	term := object.Get(outer)
-	if term == nil {
-		return ""
-	}
-	if object, ok = term.Value.(ast.Object); !ok {
-		return ""
-	}
-	if term = object.Get(inner); term == nil {
-		return ""
-	}
-	text, _ := term.Value.(ast.String)
-	return string(text)
 }
 
 // try decides a few ordinary requests, which warms the policy up and finds one
