@@ -89,13 +89,9 @@ func resetPassword(w http.ResponseWriter, r *http.Request) error {
 	if _, err := password.NewKey(asked.InstanceID); err != nil {
 		return adminError(http.StatusBadRequest, fmt.Errorf("instance_id: %w", err))
 	}
-	loaded, err := caddy.ActiveContext().AppIfConfigured("metaguard")
+	app, err := runningApp()
 	if err != nil {
-		return adminError(http.StatusNotFound, errors.New("no site of metaguard runs here"))
-	}
-	app, ok := loaded.(*App)
-	if !ok || len(app.passwords) == 0 {
-		return adminError(http.StatusNotFound, errors.New("no site of metaguard runs here"))
+		return err
 	}
 	done, err := app.resetPassword(r.Context(), asked.InstanceID)
 	if err != nil {

@@ -29,13 +29,7 @@ type policyState struct {
 
 // listPolicies tells how every policy in force is.
 func listPolicies(w http.ResponseWriter, r *http.Request) error {
-	if err := onlyGet(w, r); err != nil {
-		return err
-	}
-	if err := mayChange(r); err != nil {
-		return adminError(http.StatusForbidden, err)
-	}
-	app, err := runningApp()
+	app, err := readableApp(w, r)
 	if err != nil {
 		return err
 	}
@@ -49,13 +43,7 @@ func listPolicies(w http.ResponseWriter, r *http.Request) error {
 
 // servePolicy sends a policy as it decides now.
 func servePolicy(w http.ResponseWriter, r *http.Request) error {
-	if err := onlyGet(w, r); err != nil {
-		return err
-	}
-	if err := mayChange(r); err != nil {
-		return adminError(http.StatusForbidden, err)
-	}
-	app, err := runningApp()
+	app, err := readableApp(w, r)
 	if err != nil {
 		return err
 	}
@@ -76,12 +64,16 @@ func servePolicy(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func onlyGet(w http.ResponseWriter, r *http.Request) error {
-	if r.Method == http.MethodGet {
-		return nil
+// readableApp is the running app, for a GET by the owner.
+func readableApp(w http.ResponseWriter, r *http.Request) (*App, error) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		return nil, adminError(http.StatusMethodNotAllowed, errors.New("method not allowed; use GET"))
 	}
-	w.Header().Set("Allow", http.MethodGet)
-	return adminError(http.StatusMethodNotAllowed, errors.New("method not allowed; use GET"))
+	if err := mayChange(r); err != nil {
+		return nil, adminError(http.StatusForbidden, err)
+	}
+	return runningApp()
 }
 
 // runningApp is the app of the configuration in force.

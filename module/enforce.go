@@ -54,7 +54,7 @@ func (x *exchange) input() *decision.Input {
 // published and the request goes on, without redaction; a password read that
 // the policy answers as empty is answered so; everything else is refused.
 func (x *exchange) enforce(refusal *decision.Refusal) *decision.Refusal {
-	if x.h.Mode == modeAudit && refusal.Reason.OfPolicy() {
+	if x.verdictOf(refusal) == decision.WouldDeny {
 		x.verdict = decision.WouldDeny
 		x.reason, x.code, x.err = refusal.Reason, refusal.Code, refusal.Err
 		x.result.Decision.Redact = decision.Redact{}

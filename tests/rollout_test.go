@@ -66,6 +66,10 @@ func TestEditThatAllowsTooMuch(t *testing.T) {
 	}
 	s.Write("policy/data.json", `{"metaguard": {"settings": {"accept": ["password:read by own"]}}}`)
 	s.settles(t, metadataPath, 200)
+	// What is accepted for nothing is told by the running server too.
+	s.Write("policy/team.rego", denyMetadata)
+	s.settles(t, metadataPath, 403)
+	s.Eventually("the warning is logged", func() bool { return strings.Contains(s.Log(), `"code":"accept_unused"`) })
 }
 
 // Over the owner's socket, and there only, the policies in force can be seen and

@@ -138,6 +138,14 @@ func TestNoTokensOfURLs(t *testing.T) {
 	if got := withoutQueries(text); strings.Contains(got, "planted") || !strings.Contains(got, `"https://host:1/b?[redacted]": EOF`) {
 		t.Error(got)
 	}
+	// Through the whole of it: a server that is not there.
+	path := t.TempDir() + "/opa.json"
+	write(t, path, `{"services": {"s": {"url": "http://127.0.0.1:1"}}, "bundles": {"team": {"service": "s", "resource": "b?sig=planted"`+fast+`}}}`)
+	e := remoteEngine(t, Config{OPA: path})
+	eventually(t, "the failure is noted", func() bool { return e.Status().LastError != "" })
+	if status, err := json.Marshal(e.Status()); err != nil || strings.Contains(string(status), "planted") {
+		t.Errorf("%v %s", err, status)
+	}
 	var logged string
 	logger := opaLogger{log: func(_, message string, fields map[string]any) { logged = fmt.Sprint(message, fields) }}
 	logger.WithFields(map[string]any{"url": "http://h/b?sig=planted"}).Error("%v", errors.New(text))
@@ -197,9 +205,12 @@ func TestLocalFilesNeedABundle(t *testing.T) {
 	s.put("more.tar.gz", tarball(t, files{
 		".manifest": `{"revision": "m1", "roots": ["metaguard/settings", "metaguard/team"]}`,
 		"data.json": `{"metaguard": {"settings": {"accept": ["password:read by own"]}}}`,
-		"team.rego": "package metaguard.team\n\nallow contains \"own\" if data.library.own_password\n",
+		"team.rego": "package metaguard.team\n\ndeny contains \"closed\" if data.library.closed\n",
 	}))
-	root := dir(t, files{"library.rego": "package library\n\nown_password if {\n\tinput.resource.kind == \"password\"\n\tdata.metaguard.own\n}\n"})
+	root := dir(t, files{
+		"library.rego": "package library\n\nclosed if input.resource.kind == \"userdata\"\n",
+		"own.rego":     "package metaguard.team\n\nallow contains \"own\" if {\n\tinput.resource.kind == \"password\"\n\tinput.resource.action == \"read\"\n\tdata.metaguard.own\n}\n",
+	})
 	e := remoteEngine(t, Config{Paths: []string{root}, Samples: samplesOfOpenStack(), OPA: opaFile(t, s, `"bundles": {"more": {"service": "s", "resource": "more.tar.gz"`+fast+`}}`)})
 	if r := e.Decide(t.Context(), instance(decision.KindPassword, decision.Read)); r.Reason != decision.PolicyAllow {
 		t.Errorf("%+v %+v", r, e.Status())
@@ -226,4 +237,31 @@ func TestPendingEdit(t *testing.T) {
 	eventually(t, "the edit is live", func() bool {
 		return e.Decide(t.Context(), in).Reason == decision.PolicyDeny && e.Status().LastError == ""
 	})
+}
+
+// A discovered configuration of the old form would go around the bounds.
+func TestDiscoveredOldBundle(t *testing.T) {
+	s := newBundleServer(t)
+	s.put("team.tar.gz", teamBundle(t, "r1", "userdata"))
+	s.put("discovery.tar.gz", tarball(t, files{".manifest": `{"roots": [""]}`, "data.json": `{"bundle": {"name": "team", "service": "s", "resource": "team.tar.gz"}}`}))
+	e := remoteEngine(t, Config{ReadyTimeout: 200 * time.Millisecond, OPA: opaFile(t, s, `"discovery": {"service": "s", "resource": "discovery.tar.gz"`+fast+`}`)})
+	eventually(t, "discovery is asked", func() bool { return s.requests("/discovery.tar.gz") > 1 })
+	if r := e.Decide(t.Context(), instance(decision.KindMetadata, decision.Read)); r.Reason != decision.PolicyNotReady || s.requests("/bundles/team") > 0 {
+		t.Errorf("%+v, %d requests", r, s.requests("/bundles/team"))
+	}
+}
+
+// A request that outlives its configuration has nobody to send its event: it is
+// counted, and refused where every decision must be on record.
+func TestEventAfterStop(t *testing.T) {
+	sink := newLogSink(t)
+	for _, refuse := range []bool{false, true} {
+		e := remoteEngine(t, Config{RefuseUnlogged: refuse, OPA: logConfig(t, sink.URL, "")})
+		result := e.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
+		e.Stop(t.Context())
+		event, err := e.Record(t.Context(), &result, About{ID: "x"})
+		if errors.Is(err, ErrLogFull) != refuse || (event == nil) != refuse || e.DroppedEvents()["lost"] != 1 {
+			t.Errorf("refuse %v: %v %v %v", refuse, event, err, e.DroppedEvents())
+		}
+	}
 }

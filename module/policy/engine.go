@@ -177,6 +177,8 @@ func (e *Engine) startRemote() error {
 	}
 	e.remote.Store(r)
 	if err := r.start(); err != nil {
+		e.remote.Store(nil)
+		r.giveUp()
 		return fmt.Errorf("starting OPA: %w", err)
 	}
 	return nil
@@ -207,13 +209,15 @@ func (e *Engine) Stop(ctx context.Context) {
 	r := e.remote.Load()
 	e.watcher.Unlock()
 	e.shared.leave(e)
+	if cancel != nil {
+		cancel()
+	}
 	if r != nil {
 		r.close(ctx)
 	}
 	if cancel == nil {
 		return
 	}
-	cancel()
 	select {
 	case <-done:
 	case <-ctx.Done():

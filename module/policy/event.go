@@ -47,14 +47,10 @@ var processLabels = map[string]string{"id": uuid.NewString(), "version": version
 func (e *Engine) Record(ctx context.Context, result *Result, about About) (*Event, error) {
 	info, err := e.info(result, about)
 	if err != nil {
-		e.lostEvents.Add(1)
-		if e.settings.RefuseUnlogged {
-			return nil, fmt.Errorf("%w: %w", ErrLogFull, err)
-		}
-		return nil, nil
+		return nil, e.lose(err)
 	}
 	if plugin := e.logs(); plugin != nil {
-		return e.remote.Load().log(ctx, plugin, info, e.settings.RefuseUnlogged)
+		return e.remote.Load().log(ctx, plugin, info)
 	}
 	return &Event{
 		Labels:         processLabels,
@@ -132,6 +128,9 @@ func (e *Engine) info(result *Result, about About) (*server.Info, error) {
 var recorded = []string{"time.now_ns", "rand.intn", "uuid.rfc4122", "net.lookup_ip_addr"}
 
 func recordable(answers builtins.NDBCache) builtins.NDBCache {
+	if len(answers) == 0 {
+		return nil
+	}
 	kept := builtins.NDBCache{}
 	for _, name := range recorded {
 		if calls, ok := answers[name]; ok {
@@ -199,8 +198,8 @@ func (m evalMetrics) All() map[string]any {
 
 // log hands an event to OPA's plugin: through its rules for dropping and
 // masking, into its buffer. What is left of the event comes back.
-func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info, refuse bool) (*Event, error) {
-	if refuse && r.logsToServer.Load() {
+func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info) (*Event, error) {
+	if r.engine.settings.RefuseUnlogged && r.logsToServer.Load() {
 		// A part of the buffer is left for what comes back when an upload fails.
 		waiting := r.pending.Add(1)
 		defer r.pending.Add(-1)
@@ -211,28 +210,31 @@ func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info
 	}
 	if r.logsToServer.Load() && r.closed.Load() {
 		// A request that was on its way while its configuration was replaced.
-		r.engine.lostEvents.Add(1)
-		if refuse {
-			return nil, ErrLogFull
+		if err := r.engine.lose(errors.New("its configuration was replaced")); err != nil {
+			return nil, err
 		}
 	}
 	var kept eventKeeper
 	// The event is written whether or not the client is still there.
 	ctx = context.WithValue(context.WithoutCancel(ctx), eventKeeperKey{}, &kept)
-	if err := plugin.Log(ctx, info); err != nil {
-		r.engine.lostEvents.Add(1)
-		if refuse {
-			return nil, fmt.Errorf("%w: %w", ErrLogFull, err)
-		}
+	err := plugin.Log(ctx, info)
+	if err == nil && kept.event == nil && !r.hasDropRule() {
+		err = errors.New("a rule that masks events failed") // and OPA has let the event go
 	}
-	if kept.event == nil && !r.hasDropRule() {
-		// A mask failed, and OPA has let the event go.
-		r.engine.lostEvents.Add(1)
-		if refuse {
-			return nil, fmt.Errorf("%w: a rule that masks events failed", ErrLogFull)
-		}
+	if err != nil {
+		return nil, r.engine.lose(err)
 	}
 	return kept.event, nil
+}
+
+// lose counts an event that goes nowhere, and makes an error of it where every
+// decision must be on record.
+func (e *Engine) lose(err error) error {
+	e.lostEvents.Add(1)
+	if e.settings.RefuseUnlogged {
+		return fmt.Errorf("%w: %w", ErrLogFull, err)
+	}
+	return nil
 }
 
 // hasDropRule tells whether a rule of the log may say to drop an event.

@@ -4,11 +4,14 @@ package policy
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
@@ -27,8 +30,12 @@ func CheckBundles(cfg Config) ([]Finding, error) {
 	for _, path := range s.Paths {
 		name := filepath.Join(path, bundle.ManifestExt)
 		raw, err := os.ReadFile(name)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			continue // no bundle
+		}
+		if err != nil {
+			bad = append(bad, unreadable(name, err))
+			continue
 		}
 		s.checkBundle(path, display(name), raw, &bad)
 	}

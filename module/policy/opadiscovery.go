@@ -21,6 +21,9 @@ var _ hooks.ConfigDiscoveryHook = hardenDiscovered{}
 
 // OnConfigDiscovery implements OPA's hook.
 func (h hardenDiscovered) OnConfigDiscovery(_ context.Context, found *config.Config) (*config.Config, error) {
+	if found.Bundle != nil {
+		return nil, errors.New("bundle means nothing here: write `bundles`, which takes several")
+	}
 	sections := map[string]any{}
 	for name, raw := range map[string]json.RawMessage{"bundles": found.Bundles, "decision_logs": found.DecisionLogs, "services": found.Services} {
 		if raw == nil {

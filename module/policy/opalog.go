@@ -32,8 +32,11 @@ func (l opaLogger) write(level, format string, args []any) {
 	if l.log != nil {
 		fields := maps.Clone(l.fields)
 		for name, value := range fields {
-			if text, ok := value.(string); ok {
-				fields[name] = withoutQueries(text)
+			switch value := value.(type) {
+			case string:
+				fields[name] = withoutQueries(value)
+			case error:
+				fields[name] = withoutQueries(value.Error())
 			}
 		}
 		l.log(level, withoutQueries(fmt.Sprintf(format, args...)), fields)

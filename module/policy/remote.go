@@ -94,7 +94,7 @@ func newRemote(e *Engine, c *opaConfig) (*remote, error) {
 		discovery.Hooks(hook),
 	)
 	if err != nil {
-		r.close(context.Background())
+		r.giveUp()
 		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
 	manager.Register(discovery.Name, discover)
@@ -129,6 +129,14 @@ func (r *remote) close(ctx context.Context) {
 	if r.cancel != nil {
 		r.cancel()
 	}
+}
+
+// giveUp closes what was not started whole. OPA's plugins can wait for ever for
+// a start that has not been.
+func (r *remote) giveUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	r.close(ctx)
 }
 
 // adopt compiles what bundles bring, before it is committed. What is no
@@ -251,11 +259,11 @@ func (r *remote) bundlesChanged(states map[string]*bundle.Status) {
 	for _, name := range sortedKeys(states) {
 		state := states[name]
 		b := BundleStatus{Revision: state.ActiveRevision, ActivatedAt: state.LastSuccessfulActivation}
+		text := state.Message
 		if err := errors.Join(state.Errors...); err != nil {
-			b.LastError = withoutQueries(err.Error())
-		} else if state.Message != "" {
-			b.LastError = withoutQueries(state.Message)
+			text = err.Error()
 		}
+		b.LastError = withoutQueries(text)
 		if b.LastError != "" {
 			failures = append(failures, fmt.Errorf("bundle %s: %s", name, b.LastError))
 		}

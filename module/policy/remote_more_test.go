@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
@@ -151,7 +152,8 @@ func TestCandidateWithBundles(t *testing.T) {
 	s.put("grants.tar.gz", grants("g1", project))
 	live := remoteEngine(t, Config{OPA: opaFile(t, s, `"bundles": {"grants": {"service": "s", "resource": "grants.tar.gz"`+fast+`}}`)})
 	root := dir(t, files{"team.rego": "package metaguard.team\n\ndeny contains \"closed\" if input.resource.kind == \"userdata\"\n"})
-	candidate := engine(t, Config{Paths: []string{root}}, WithBundlesOf(live))
+	// It looks at no file by itself, so that it must be called.
+	candidate := engine(t, Config{Paths: []string{root}}, WithBundlesOf(live), WithPollInterval(time.Hour))
 	if candidate.Policy() != nil {
 		t.Fatal("a candidate decides without the bundles")
 	}

@@ -48,3 +48,34 @@ func TestServedPolicy(t *testing.T) {
 		t.Error("loaded something else")
 	}
 }
+
+// A file and a bundle's file that are called alike both arrive.
+func TestServedNamesAlike(t *testing.T) {
+	rules := func(kind string) []byte {
+		return []byte("package metaguard.team\n\ndeny contains \"x\" if input.resource.kind == \"" + kind + "\"\n")
+	}
+	s, err := Config{}.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	original, err := s.compile(t.Context(), &source{
+		files:   []file{{name: "b/team.rego", rel: "team.rego", bytes: rules("userdata")}},
+		bundles: []loadedBundle{{name: "b", revision: "r", roots: []string{"metaguard/team"}, modules: []file{{name: bundlePrefix + "b/team.rego", rel: "b/team.rego", bytes: rules("network")}}}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written bytes.Buffer
+	if err := original.WriteBundle(t.Context(), &written); err != nil {
+		t.Fatal(err)
+	}
+	served, err := Load(t.Context(), Config{Served: written.Bytes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []decision.Kind{decision.KindUserdata, decision.KindNetwork} {
+		if r := served.Decide(t.Context(), instance(kind, decision.Read)); r.Reason != decision.PolicyDeny {
+			t.Errorf("%s: %+v", kind, r)
+		}
+	}
+}

@@ -190,6 +190,31 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// An edit's warnings are told when it is live, and those of a policy that is not
+// tried among them.
+func TestWarningsOfAnEdit(t *testing.T) {
+	root := dir(t, files{"data.json": "{}"})
+	var told []Finding
+	e := engine(t, Config{Paths: []string{root}, AllowBuiltins: []string{"http.send"}}, WithLoadHook(func(event LoadEvent) { told = append(told, event.Warnings...) }))
+	write(t, root+"/data.json", `{"unread": 1}`)
+	e.reload(t.Context())
+	if len(told) != 2 || told[0].Code != CodeDataUnread || !strings.Contains(told[1].Message, "left out") {
+		t.Errorf("%+v", told)
+	}
+}
+
+// A candidate beside a configuration of OPA may hold rules for OPA, which come
+// into force with it.
+func TestSystemRulesOfACandidate(t *testing.T) {
+	root := dir(t, files{"log.rego": "package system.log\n\nmask contains \"/input/request/host\"\n"})
+	if _, err := Load(t.Context(), Config{Paths: []string{root}}); err == nil || !strings.Contains(err.Error(), "nothing reads package system.log") {
+		t.Errorf("%v", err)
+	}
+	if _, err := Load(t.Context(), Config{Paths: []string{root}, SystemRules: true}); err != nil {
+		t.Error(err)
+	}
+}
+
 // What is accepted and not found is told, since it would accept a later mistake.
 func TestAcceptedButNotFound(t *testing.T) {
 	root := dir(t, files{"data.json": `{"metaguard": {"settings": {"accept": ["password:read by own"]}}}`})

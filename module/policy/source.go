@@ -245,18 +245,7 @@ const (
 // revision is a digest of what was read, of the built-in policy and of OPA,
 // and of nothing else: replicas with the same policy have the same revision.
 func (s *source) revision() string {
-	h := sha256.New()
-	part := func(name string, content []byte) {
-		sum := sha256.Sum256(content)
-		_, _ = io.WriteString(h, name+"\x00")
-		_, _ = h.Write(sum[:])
-	}
-	for _, f := range s.files {
-		part(strings.Join(f.prefix, "/")+"\x00"+f.rel, f.bytes)
-	}
-	part("built-in", builtinDigest())
-	part("opa", []byte(version.Version))
-	digest := hex.EncodeToString(h.Sum(nil))
+	digest := s.filesDigest()
 	if len(s.bundles) == 0 {
 		return digest
 	}
@@ -272,6 +261,23 @@ func (s *source) revision() string {
 		names = append(names, "files@"+digest[:12])
 	}
 	return strings.Join(names, " ")
+}
+
+// filesDigest is a digest of the operator's files, of the built-in policy and of
+// OPA.
+func (s *source) filesDigest() string {
+	h := sha256.New()
+	part := func(name string, content []byte) {
+		sum := sha256.Sum256(content)
+		_, _ = io.WriteString(h, name+"\x00")
+		_, _ = h.Write(sum[:])
+	}
+	for _, f := range s.files {
+		part(strings.Join(f.prefix, "/")+"\x00"+f.rel, f.bytes)
+	}
+	part("built-in", builtinDigest())
+	part("opa", []byte(version.Version))
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // size is about how long all files and bundles are, in bytes.
@@ -311,13 +317,9 @@ func (s *source) rules() []file {
 // identity tells contents apart, also where a team calls two of them alike.
 func (s *source) identity() string {
 	h := sha256.New()
-	_, _ = io.WriteString(h, s.revision())
-	for _, f := range s.files {
-		sum := sha256.Sum256(f.bytes)
-		_, _ = h.Write(sum[:])
-	}
+	_, _ = io.WriteString(h, s.filesDigest())
 	for _, b := range s.bundles {
-		_, _ = io.WriteString(h, "\x00"+b.name+"\x00"+b.digest)
+		_, _ = io.WriteString(h, "\x00"+b.name+"\x00"+b.revision+"\x00"+b.digest)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -54,15 +54,20 @@ With --format github, findings are shown in a pull request by GitHub Actions.`,
 			from.samples = dialect.Samples(spoken)
 			result := checked{Findings: []policy.Finding{}, Warnings: []policy.Finding{}}
 			p, err := from.load(command.Context())
-			if bundles, failure := from.checkBundles(command.Context()); failure == nil && len(bundles) > 0 {
-				err = &policy.Error{Findings: append(findingsOf(err), bundles...)}
-			}
 			if err == nil {
-				result.OK, result.Revision, result.Files = true, p.Revision(), p.Files()
+				result.Revision, result.Files = p.Revision(), p.Files()
 				result.Warnings = append(result.Warnings, p.Warnings()...)
-			} else if result.Findings = findingsOf(err); result.Findings == nil {
+			} else if found := findingsOf(err); found != nil {
+				result.Findings = found
+			} else {
 				return err
 			}
+			bundles, err := from.checkBundles(command.Context())
+			if err != nil {
+				return err
+			}
+			result.Findings = append(result.Findings, bundles...)
+			result.OK = len(result.Findings) == 0
 			if err := result.print(command.OutOrStdout(), format.String()); err != nil {
 				return err
 			}

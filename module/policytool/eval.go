@@ -35,26 +35,16 @@ The exit code is 0 for an allow and for a denial, and 1 if there is no decision.
 		Args:         noPaths,
 		SilenceUsage: true,
 		RunE: func(command *cobra.Command, _ []string) error {
-			query, err := asked.query(command.Context(), command.InOrStdin())
+			got, err := asked.put(command, &from)
 			if err != nil {
 				return err
 			}
-			p, err := from.load(command.Context(), withPrint())
-			if err != nil {
+			if format.String() != "json" {
+				got.verdict.print(command.OutOrStdout(), got.query.Input)
+			} else if err := printJSON(command.OutOrStdout(), got.verdict); err != nil {
 				return err
 			}
-			_, v, err := ask(command.Context(), p, query, asked.found)
-			if err != nil {
-				return err
-			}
-			if format.String() == "json" {
-				if err := printJSON(command.OutOrStdout(), v); err != nil {
-					return err
-				}
-				return v.err()
-			}
-			v.print(command.OutOrStdout(), query.Input)
-			return v.err()
+			return got.verdict.err()
 		},
 	}
 	from.flags(command.Flags())

@@ -73,35 +73,26 @@ on a screen; --full shows all of it, and OPA's whole trace.`,
 		Args:         noPaths,
 		SilenceUsage: true,
 		RunE: func(command *cobra.Command, _ []string) error {
-			query, err := asked.query(command.Context(), command.InOrStdin())
+			got, err := asked.put(command, &from)
 			if err != nil {
 				return err
 			}
-			p, err := from.load(command.Context(), withPrint())
-			if err != nil {
-				return err
-			}
-			result, v, err := ask(command.Context(), p, query, asked.found)
-			if err != nil {
-				return err
-			}
-			events := p.Trace(command.Context(), query, &result)
-			e := explain(v, &result, events)
+			events := got.policy.Trace(command.Context(), got.query, &got.result)
+			e := explain(got.verdict, &got.result, events)
 			w := command.OutOrStdout()
-			if format.String() == "json" {
+			switch {
+			case format.String() == "json":
 				if err := printJSON(w, e); err != nil {
 					return err
 				}
-				return v.err()
-			}
-			if full {
-				e.print(w, query.Input, 0)
+			case full:
+				e.print(w, got.query.Input, 0)
 				_, _ = fmt.Fprintln(w, "\nOPA's trace")
 				topdown.PrettyTraceWithLocation(w, lineage.Full(events))
-			} else {
-				e.print(w, query.Input, maxLines)
+			default:
+				e.print(w, got.query.Input, maxLines)
 			}
-			return v.err()
+			return got.verdict.err()
 		},
 	}
 	from.flags(command.Flags())

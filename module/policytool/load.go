@@ -23,6 +23,7 @@ type loader struct {
 	entrypoint    string
 	allowBuiltins []string
 	server, name  string
+	content       []byte // what the server sent, once
 	// samples are what the smoke test asks. Only the commands that tell
 	// whether a server would take the policy have them: whoever wants to know
 	// why the smoke test refuses a policy must be able to ask it.
@@ -103,11 +104,13 @@ func (l *loader) served(ctx context.Context) ([]byte, error) {
 	if strings.HasPrefix(address, "/") { // the path of the socket, as a shell completes it
 		address = "unix/" + address
 	}
-	content, err := l.fetch(ctx, address, l.name)
-	if err != nil {
-		return nil, fmt.Errorf("asking the server for its policy: %w", err)
+	if l.content == nil {
+		var err error
+		if l.content, err = l.fetch(ctx, address, l.name); err != nil {
+			return nil, fmt.Errorf("asking the server for its policy: %w", err)
+		}
 	}
-	return content, nil
+	return l.content, nil
 }
 
 // noPaths refuses arguments of commands whose policy comes from --policy.

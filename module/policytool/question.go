@@ -70,6 +70,31 @@ func (q *question) query(ctx context.Context, stdin io.Reader) (policy.Query, er
 	return asked, err
 }
 
+// answered is a question with what the policy said.
+type answered struct {
+	policy  *policy.Policy
+	query   policy.Query
+	result  policy.Result
+	verdict *verdict
+}
+
+// put asks the policy of a command.
+func (q *question) put(command *cobra.Command, from *loader) (*answered, error) {
+	query, err := q.query(command.Context(), command.InOrStdin())
+	if err != nil {
+		return nil, err
+	}
+	p, err := from.load(command.Context(), withPrint())
+	if err != nil {
+		return nil, err
+	}
+	result, v, err := ask(command.Context(), p, query, q.found)
+	if err != nil {
+		return nil, err
+	}
+	return &answered{p, query, result, v}, nil
+}
+
 // recorded is a question that was asked before, at the same time and with the
 // same answers of functions that answer otherwise each time.
 func (q *question) recorded(ctx context.Context) (policy.Query, error) {
