@@ -55,6 +55,33 @@ type Caller struct {
 	Roles []string `json:"roles"`
 	// Claims holds what else the source verified, by a closed allow-list.
 	Claims map[string]any `json:"claims"`
+	// Process is the calling process, nil where the source does not know it.
+	Process *Process `json:"process"`
+}
+
+// Process is a local process as the kernel shows it. Whatever of it can be
+// chosen by whoever starts it, such as the command line, proves nothing alone.
+type Process struct {
+	PID int `json:"pid"`
+	// UserID is the effective user; User is its name, or empty.
+	UserID int    `json:"user_id"`
+	User   string `json:"user"`
+	// GroupIDs holds the effective group first, then the others, sorted.
+	GroupIDs []int `json:"group_ids"`
+	// Groups holds the names of those that have one, in the same order.
+	Groups []string `json:"groups"`
+	// Executable is the absolute path of the running file; one that was
+	// replaced or deleted since is empty.
+	Executable string `json:"executable"`
+	// CommandLineSHA256 is of the arguments, each with its final zero byte, in
+	// hexadecimal digits.
+	CommandLineSHA256 string `json:"command_line_sha256"`
+	// Cgroup is the path in the unified hierarchy.
+	Cgroup string `json:"cgroup"`
+	// Unit is the innermost systemd service or scope in Cgroup, or empty.
+	Unit string `json:"unit"`
+	// ContainerID is the innermost 64 hexadecimal digits in Cgroup, or empty.
+	ContainerID string `json:"container_id"`
 }
 
 // Target is the instance whose data a request is about.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/gaissmai/bart"
+	"github.com/google/uuid"
 )
 
 // Inventory says which address or prefix belongs to which instance. It is
@@ -30,6 +31,8 @@ type Inventory struct {
 	roles    [][]string
 	size     int
 	digest   string
+
+	instances map[uuid.UUID]located // nil: LoadInventory made it
 }
 
 // Entry is what the inventory knows about one address or prefix.

@@ -56,7 +56,11 @@ type InventoryStatus struct {
 // OpenInventory reads the file at path, and fails if it is bad. It starts
 // nothing: the file is followed from Start on.
 func OpenInventory(path string, logger *zap.Logger) (*InventoryFile, error) {
-	f := &InventoryFile{path: path, logger: logger, interval: inventoryInterval, load: LoadInventory}
+	return openInventory(path, logger, LoadInventory)
+}
+
+func openInventory(path string, logger *zap.Logger, load func(string) (*Inventory, error)) (*InventoryFile, error) {
+	f := &InventoryFile{path: path, logger: logger, interval: inventoryInterval, load: load}
 	before, err := signatureOf(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening inventory: %w", err)

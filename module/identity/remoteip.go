@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -135,13 +134,9 @@ func (s *RemoteIP) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if !d.NextArg() || d.Val() == "" {
 		return d.Err("identify remote_ip needs an inventory file: identify remote_ip <inventory-file>")
 	}
-	path := d.Val()
-	if !filepath.IsAbs(path) {
-		absolute, err := caddy.FastAbs(filepath.Join(filepath.Dir(d.File()), path))
-		if err != nil {
-			return d.Errf("finding inventory %s: %w", path, err)
-		}
-		path = absolute
+	path, err := besideCaddyfile(d, d.Val())
+	if err != nil {
+		return err
 	}
 	if d.NextArg() || d.NextBlock(d.Nesting()) {
 		return d.Err("identify remote_ip takes one inventory file and no block")

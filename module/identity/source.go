@@ -69,6 +69,13 @@ type Asserter interface {
 	Assertion() *Assertion
 }
 
+// Targeter is a source whose callers may act on the data of an instance that
+// they are not.
+type Targeter interface {
+	// TargetRule says on whose; nil: nobody said.
+	TargetRule() *TargetRule
+}
+
 // Starter is a source that does something in the background. Provision starts
 // nothing, so that validating a configuration does not either.
 type Starter interface {

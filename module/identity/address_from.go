@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/pires/go-proxyproto"
+)
+
+// AddressFrom says which address is a caller's. Everything but the connection's
+// is the word of a proxy.
+type AddressFrom string
+
+// The choices of AddressFrom.
+const (
+	// FromConnection is the other end of the TCP connection, whatever stands in
+	// headers and in the PROXY protocol. It is the default.
+	FromConnection AddressFrom = "connection"
+	// FromClientIP is Caddy's client IP: the address in a header that
+	// `trusted_proxies` of the server lets count.
+	FromClientIP AddressFrom = "client_ip"
+	// FromProxyProtocol is the source address of the PROXY protocol, which the
+	// listener wrapper `proxy_protocol` reads.
+	FromProxyProtocol AddressFrom = "proxy_protocol"
+)
+
+// Check refuses a word that means nothing.
+func (f AddressFrom) Check() error {
+	switch f {
+	case "", FromConnection, FromClientIP, FromProxyProtocol:
+		return nil
+	}
+	return fmt.Errorf("address %q: it is %s, %s or %s", string(f), FromConnection, FromClientIP, FromProxyProtocol)
+}
+
+// Of gives the address of the request's caller; peer is the connection's own.
+// It is the zero Addr where there is none.
+func (f AddressFrom) Of(r *http.Request, peer netip.Addr) netip.Addr {
+	switch f {
+	case FromClientIP:
+		text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+		address, err := netip.ParseAddr(text)
+		if err != nil {
+			return netip.Addr{}
+		}
+		return plain(address)
+	case FromProxyProtocol:
+		address, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			return netip.Addr{}
+		}
+		return plain(address.Addr())
+	default:
+		return peer
+	}
+}
+
+// connectionAddress is the address of the connection's other end, below the
+// PROXY protocol.
+func connectionAddress(r *http.Request) string {
+	conn, _ := r.Context().Value(caddyhttp.ConnCtxKey).(net.Conn)
+	if below := belowProxyProtocol(conn); below != nil {
+		return below.RemoteAddr().String()
+	}
+	return r.RemoteAddr
+}
+
+// belowProxyProtocol is the connection that carries the PROXY protocol, nil if
+// none does.
+func belowProxyProtocol(conn net.Conn) net.Conn {
+	for range 8 { // layers; more than anyone has
+		switch layer := conn.(type) {
+		case *proxyproto.Conn:
+			return layer.Raw()
+		case *tls.Conn:
+			conn = layer.NetConn()
+		case interface{ NetConn() net.Conn }:
+			conn = layer.NetConn()
+		default:
+			return nil
+		}
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/google/uuid"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// located is what is known of an instance by its id.
+type located struct {
+	project uint32 // index in Inventory.projects
+	line    uint32 // of the entry whose address this is
+	address netip.Addr
+}
+
+// LoadInstances reads an inventory as LoadInventory does, for finding instances
+// by their ids too. An instance in two projects is an *InventoryError.
+func LoadInstances(path string) (*Inventory, error) {
+	inventory, err := LoadInventory(path)
+	if err != nil {
+		return nil, err
+	}
+	inventory.instances = make(map[uuid.UUID]located, inventory.size)
+	for prefix, entry := range inventory.table.All() {
+		if entry.caller == 0 {
+			continue
+		}
+		id := uuid.MustParse(inventory.caller(entry.caller)[len(instancePrefix):]) // was checked when it was read
+		now := located{project: entry.project, line: entry.line}
+		if prefix.IsSingleIP() {
+			now.address = prefix.Addr()
+		}
+		earlier, again := inventory.instances[id]
+		if again && earlier.project != now.project {
+			return nil, &InventoryError{
+				Path: path, Line: int(max(earlier.line, now.line)), Column: 1,
+				Problem: fmt.Sprintf("instance %s has another project than in line %d: correct one of them", id, min(earlier.line, now.line)),
+			}
+		}
+		if again && earlier.address.IsValid() && (!now.address.IsValid() || earlier.line < now.line) {
+			continue
+		}
+		inventory.instances[id] = now
+	}
+	return inventory, nil
+}
+
+// Instance finds an instance by its id, with the address of its first entry
+// that is no prefix. Only what LoadInstances read has any.
+func (i *Inventory) Instance(id string) (decision.Target, bool) {
+	key, err := uuid.Parse(id)
+	if err != nil {
+		return decision.Target{}, false
+	}
+	found, ok := i.instances[key]
+	return decision.Target{InstanceID: id, ProjectID: i.projects[found.project], Address: found.address}, ok
+}
