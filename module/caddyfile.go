@@ -45,6 +45,7 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"forward_headers": (*Handler).unmarshalForwardHeaders,
 	"require_host":    (*Handler).unmarshalRequireHost,
 	"deny_status":     (*Handler).unmarshalDenyStatus,
+	"limit":           (*Handler).unmarshalLimit,
 }
 
 // UnmarshalCaddyfile sets up the handler. Paths are relative to the Caddyfile;
@@ -92,6 +93,11 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //		assert          neutron <placeholder>
 //		forward_headers <name>...
 //		require_host    <name|address>...
+//		limit {
+//			requests <number>/s|m|h [burst <number>]
+//			refusals <number>/s|m|h [burst <number>]
+//			address  connection|client_ip|proxy_protocol
+//		}
 //		deny_status     403|404
 //	}
 //

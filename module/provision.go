@@ -51,6 +51,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	if h.Limit != nil {
+		if h.limits, err = newLimits(*h.Limit); err != nil {
+			return err
+		}
+	}
 	h.budget = response.NewBudget(h.Response.MaxTotal)
 	app.add(h)
 	if h.Mode == modeAudit {
@@ -109,6 +114,9 @@ func (h *Handler) provisionIdentities(ctx caddy.Context) error {
 		}
 	}
 	if err := h.identities.Validate(); err != nil {
+		return err
+	}
+	if err := h.checkReach(ctx); err != nil {
 		return err
 	}
 	return h.provisionAssertion()
