@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/dialect"
@@ -100,6 +101,9 @@ func (h *Handler) provisionDialect(ctx caddy.Context) error {
 }
 
 func (h *Handler) provisionIdentities(ctx caddy.Context) error {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		server.RegisterConnContext(identity.WithConnection)
+	}
 	if len(h.IdentitiesRaw) > 0 {
 		loaded, err := ctx.LoadModule(h, "IdentitiesRaw")
 		if err != nil {

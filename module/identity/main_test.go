@@ -73,12 +73,3 @@ func signed(secret string) http.Header {
 		"X-Instance-Id-Signature": {Sign(decision.NewSecret(secret), instanceA)},
 	}
 }
-
-// contextWith is the request's context with values, as Caddy's server sets them.
-func contextWith(r *http.Request, values map[any]any) context.Context {
-	ctx := r.Context()
-	for key, value := range values {
-		ctx = context.WithValue(ctx, key, value)
-	}
-	return ctx
-}

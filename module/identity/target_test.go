@@ -3,6 +3,8 @@
 package identity
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -147,33 +149,40 @@ func TestTargetOfChain(t *testing.T) {
 	none.Stop()
 }
 
-// pipeConn is a connection from an address, below whatever wraps it.
-type pipeConn struct {
-	net.Conn
-	from net.Addr
-}
-
-func (c pipeConn) RemoteAddr() net.Addr { return c.from }
+// layered is as Caddy's own layers are.
+type layered struct{ net.Conn }
 
 // A header, Caddy's client IP and the PROXY protocol count only where the
 // source says so.
 func TestAddressFrom(t *testing.T) {
-	real := &net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 1}
-	client, server := net.Pipe()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer client.Close()
-	go func() { _, _ = client.Write([]byte("PROXY TCP4 192.0.2.2 198.51.100.1 5 6\r\n")) }()
-	conn := proxyproto.NewConn(pipeConn{server, real})
+	if _, err := client.Write([]byte("PROXY TCP4 192.0.2.2 198.51.100.1 5 6\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	conn := proxyproto.NewConn(server)
 	r := request(http.Header{"X-Forwarded-For": {"192.0.2.4"}})
 	r.RemoteAddr = conn.RemoteAddr().String()
-	r = r.WithContext(contextWith(r, map[any]any{
-		caddyhttp.ConnCtxKey: net.Conn(conn),
-		caddyhttp.VarsCtxKey: map[string]any{caddyhttp.ClientIPVarKey: "::ffff:192.0.2.3"},
-	}))
+	ctx := context.WithValue(r.Context(), caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: "::ffff:192.0.2.3"})
+	r = r.WithContext(WithConnection(ctx, layered{tls.Server(conn, new(tls.Config))}))
 	peer, err := Peer(r)
-	if err != nil || peer.String() != "192.0.2.1" {
+	if err != nil || peer.String() != "127.0.0.1" {
 		t.Fatalf("peer %v, %v", peer, err)
 	}
-	for from, want := range map[AddressFrom]string{"": "192.0.2.1", FromConnection: "192.0.2.1", FromProxyProtocol: "192.0.2.2", FromClientIP: "192.0.2.3"} {
+	for from, want := range map[AddressFrom]string{"": "127.0.0.1", FromConnection: "127.0.0.1", FromProxyProtocol: "192.0.2.2", FromClientIP: "192.0.2.3"} {
 		if got := from.Of(r, peer); got.String() != want {
 			t.Errorf("%q: %v, want %s", from, got, want)
 		}
