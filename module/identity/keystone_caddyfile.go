@@ -53,9 +53,6 @@ func (k *Keystone) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if !given["url"] {
 		return d.Err("identify keystone needs Keystone's endpoint: url https://<host>:5000/v3")
 	}
-	if err := k.checkLimits(); err != nil {
-		return d.WrapErr(err)
-	}
 	return nil
 }
 
@@ -63,8 +60,10 @@ func (k *Keystone) unmarshalURL(d *caddyfile.Dispenser) (err error) {
 	if k.URL, err = onlyArgument(d); err != nil {
 		return err
 	}
-	_, err = keystoneEndpoint(k.URL)
-	return d.WrapErr(err)
+	if _, err = keystoneEndpoint(k.URL); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 func (k *Keystone) unmarshalCA(d *caddyfile.Dispenser) error {
