@@ -36,6 +36,7 @@ type exchange struct {
 	caller       *decision.Caller
 	allowance    *allowance // nil: not limited
 	target       decision.Target
+	session      sessionState
 	match        dialect.Match
 	body         []byte
 	bodyRelease  func()
@@ -67,6 +68,7 @@ type outcome string
 
 const (
 	outcomeForwarded outcome = "forwarded" // the legacy server's answer went to the client
+	outcomeAnswered  outcome = "answered"  // a session token, by Metaguard itself
 	outcomeEmpty     outcome = "empty"     // answered as an empty resource, the legacy server was not asked
 	outcomeRefused   outcome = "refused"   // refused before the legacy server was asked
 	outcomeStreamed  outcome = "streamed"  // the legacy server's answer was longer than max_buffer and passed on as it came
@@ -113,6 +115,9 @@ func (x *exchange) identify() (refusal *decision.Refusal) {
 
 // classify finds out what the request is about, and whose.
 func (x *exchange) classify() *decision.Refusal {
+	if x.session.endpoint != nil {
+		return x.classifyToken()
+	}
 	x.match = x.h.dialect.Classify(dialect.Request{
 		Method:        x.request.Method,
 		Segments:      x.request.Segments,

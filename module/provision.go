@@ -16,6 +16,7 @@ import (
 	"github.com/metaguard/metaguard/module/identity"
 	"github.com/metaguard/metaguard/module/password"
 	"github.com/metaguard/metaguard/module/response"
+	"github.com/metaguard/metaguard/module/session"
 )
 
 // The defaults that no other package has.
@@ -43,6 +44,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	for _, step := range []func(caddy.Context) error{
 		h.provisionDialect,
 		h.provisionIdentities,
+		h.provisionSession,
 		h.provisionCanonicalizer,
 		h.provisionPassword,
 		h.provisionUpstream,
@@ -162,6 +164,12 @@ func (h *Handler) provisionCanonicalizer(caddy.Context) error {
 	for _, source := range h.identities {
 		rules.Identity = append(rules.Identity[:len(rules.Identity):len(rules.Identity)], source.Headers()...)
 	}
+	if h.sessions != nil {
+		rules.Identity = append(rules.Identity, session.Headers()...)
+	}
+	if h.RequireHeader != nil {
+		rules.RequireName, rules.RequireValue = h.RequireHeader.Name, h.RequireHeader.Value
+	}
 	var err error
 	if h.canonicalizer, err = rules.Compile(); err != nil {
 		return err
@@ -221,6 +229,9 @@ func (h *Handler) Validate() error {
 	}
 	if full := h.Policy.LogFull; full != "" && full != logFullDrop && full != logFullRefuse {
 		return fmt.Errorf("policy: log_full %q: it is %s or %s", full, logFullDrop, logFullRefuse)
+	}
+	if err := h.validateSession(); err != nil {
+		return err
 	}
 	traits := h.dialect.Traits()
 	if h.Password.WriteOnce > 0 && time.Duration(h.Password.WriteOnce) < traits.Cache {

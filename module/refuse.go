@@ -64,10 +64,14 @@ func (x *exchange) refuse(refusal *decision.Refusal) {
 	}
 }
 
-// refusalStatus is the status of a refusal: the reason's own, the decision's
-// or the operator's deny_status, and then what a Neutron agent passes on.
+// refusalStatus is the status of a refusal: its own, the reason's, the
+// decision's or the operator's deny_status, and then what a Neutron agent
+// passes on.
 func (x *exchange) refusalStatus(refusal *decision.Refusal) int {
 	status := refusal.Reason.Status()
+	if refusal.Status != 0 {
+		status = refusal.Status
+	}
 	if status == 0 {
 		status = x.h.DenyStatus
 		if own := x.result.Decision.Status; own >= 400 && refusal.Reason == decision.PolicyDeny {

@@ -15,6 +15,9 @@ type Refusal struct {
 	// Code is a short, stable word for what exactly was wrong, such as
 	// "path_dot_segment". It appears in logs and tests, never at the client.
 	Code string
+	// Status is the HTTP status in the place of the reason's own, where a
+	// protocol wants another; 0 is none.
+	Status int
 	// RetryAfter says when to ask again; 0: as usual for the status.
 	RetryAfter time.Duration
 	// Allow lists the methods for a 405 answer.

@@ -5,12 +5,10 @@ package identity
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -153,19 +151,6 @@ func readKeyFile(path string) ([]byte, error) {
 	return text, nil
 }
 
-// readAuthorities reads the certificates of a PEM file.
-func readAuthorities(path string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the authorities of jwks: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("reading the authorities of jwks: %s has no certificate in PEM form", path)
-	}
-	return pool, nil
-}
-
 // parseKeyURL refuses an address that keys must not come from. It always gives
 // a URL that can be shown.
 func parseKeyURL(text string) (*url.URL, error) {
@@ -185,14 +170,6 @@ func parseKeyURL(text string) (*url.URL, error) {
 		return at, errors.New("it is not https, so whoever stands between could bring keys of his own: write https://…")
 	}
 	return at, errors.New("it is no https URL")
-}
-
-func loopbackHost(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	address, err := netip.ParseAddr(host)
-	return err == nil && address.Unmap().IsLoopback()
 }
 
 // keyServer fetches keys.

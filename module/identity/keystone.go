@@ -224,7 +224,7 @@ func (k *Keystone) checkLimits() error {
 // validToken tells whether s can be a token: Fernet, JWS and UUID tokens are
 // visible ASCII characters. What cannot be one is not worth a question.
 func validToken(s string) bool {
-	if len(s) == 0 || len(s) > maxToken {
+	if len(s) == 0 || len(s) > maxKeystoneToken {
 		return false
 	}
 	for i := range len(s) {

@@ -17,9 +17,9 @@ import (
 	"github.com/metaguard/metaguard/module/decision"
 )
 
-// maxToken is the longest token in bytes. Fernet tokens have about 250, those
+// maxKeystoneToken is the longest token in bytes. Fernet tokens have about 250, those
 // of a federation with many groups some thousands.
-const maxToken = 8192
+const maxKeystoneToken = 8192
 
 // maxRefusedFor is how long a token is refused without asking again.
 const maxRefusedFor = 5 * time.Second
@@ -108,7 +108,7 @@ type tokenHasher struct{ states sync.Pool }
 
 type hashState struct {
 	mac hash.Hash
-	in  [maxToken]byte
+	in  [maxKeystoneToken]byte
 	sum tokenHash
 }
 
@@ -120,7 +120,7 @@ func newTokenHasher() *tokenHasher {
 	return h
 }
 
-// hash is for tokens of at most maxToken bytes.
+// hash is for tokens of at most maxKeystoneToken bytes.
 func (h *tokenHasher) hash(token string) tokenHash {
 	state := h.states.Get().(*hashState)
 	state.mac.Reset()

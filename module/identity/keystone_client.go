@@ -5,13 +5,11 @@ package identity
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -49,7 +47,7 @@ func newKeystoneClient(address, ca string, timeout time.Duration) (*keystoneClie
 	}
 	settings := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca != "" {
-		if settings.RootCAs, err = authorities(ca); err != nil {
+		if settings.RootCAs, err = readAuthorities(ca); err != nil {
 			return nil, err
 		}
 	}
@@ -229,25 +227,4 @@ func keystoneEndpoint(address string) (string, error) {
 		return "", errors.New("url: its path must end in /v3: " + advice)
 	}
 	return u.Scheme + "://" + u.Host + path + "/", nil
-}
-
-func loopbackHost(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	address, err := netip.ParseAddr(host)
-	return err == nil && address.Unmap().IsLoopback()
-}
-
-// authorities reads certificates that may sign Keystone's.
-func authorities(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca %s has no certificate: it is a PEM file of certificate authorities", path)
-	}
-	return pool, nil
 }

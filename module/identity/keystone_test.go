@@ -195,14 +195,14 @@ func TestKeystoneAsksOnlyForTokens(t *testing.T) {
 	refuses(t, k, decision.IdentityInvalid, "keystone_doubled", planted, planted)
 	refuses(t, k, decision.IdentityInvalid, "keystone_doubled", "", "")
 	for _, token := range []string{
-		"", " ", planted + " ", planted + "\t", planted + "\x00", "\x7f", planted + "é", planted + "\r\nX-Is-Admin: 1", strings.Repeat("a", maxToken+1),
+		"", " ", planted + " ", planted + "\t", planted + "\x00", "\x7f", planted + "é", planted + "\r\nX-Is-Admin: 1", strings.Repeat("a", maxKeystoneToken+1),
 	} {
 		refuses(t, k, decision.IdentityInvalid, "keystone_malformed", token)
 	}
 	if asked := fake.asked.Load(); asked != 0 {
 		t.Errorf("asked %d times", asked)
 	}
-	if caller, refusal := k.identify(strings.Repeat("a", maxToken)); caller == nil {
+	if caller, refusal := k.identify(strings.Repeat("a", maxKeystoneToken)); caller == nil {
 		t.Error(refusal)
 	}
 }
@@ -374,13 +374,13 @@ func stubbed(tb testing.TB) *Keystone {
 }
 
 func FuzzKeystoneToken(f *testing.F) {
-	for _, token := range []string{"", "a", planted, "gAAAAABr", " a", "a\x00", "é", strings.Repeat("a", maxToken+1)} {
+	for _, token := range []string{"", "a", planted, "gAAAAABr", " a", "a\x00", "é", strings.Repeat("a", maxKeystoneToken+1)} {
 		f.Add(token)
 	}
 	k := stubbed(f)
 	f.Fuzz(func(t *testing.T, token string) {
 		caller, refusal := k.identify(token)
-		visible := len(token) > 0 && len(token) <= maxToken && strings.IndexFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
+		visible := len(token) > 0 && len(token) <= maxKeystoneToken && strings.IndexFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
 		if (caller != nil) != visible || (refusal == nil) != visible {
 			t.Errorf("%q: %v, %v", token, caller, refusal)
 		}

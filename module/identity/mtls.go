@@ -23,10 +23,10 @@ import (
 const mtlsName = "mtls"
 
 // maxCertificateNames bounds the names of all kinds in one certificate, and
-// maxSubject the length of its subject in bytes.
+// maxSubjectName the length of its subject in bytes.
 const (
 	maxCertificateNames = 100
-	maxSubject          = 1024
+	maxSubjectName          = 1024
 )
 
 func init() { caddy.RegisterModule(new(MTLS)) }
@@ -135,7 +135,7 @@ func (s *MTLS) Identify(r *http.Request, peer netip.Addr) (*decision.Caller, *de
 	}
 	subject := certificate.Subject.String()
 	names := len(certificate.URIs) + len(certificate.DNSNames) + len(certificate.IPAddresses) + len(certificate.EmailAddresses)
-	if names > maxCertificateNames || len(subject) > maxSubject {
+	if names > maxCertificateNames || len(subject) > maxSubjectName {
 		return nil, invalid("certificate_too_large")
 	}
 	sum := sha256.Sum256(certificate.Raw)

@@ -97,7 +97,7 @@ func TestMTLSIdentify(t *testing.T) {
 		"spiffe without domain": {uris("spiffe:///a"), "", "certificate_spiffe"},
 		"expired since":         {func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }, "", "certificate_expired"},
 		"too many names":        {many, "", "certificate_too_large"},
-		"a long subject":        {func(c *x509.Certificate) { c.Subject.CommonName = strings.Repeat("x", maxSubject) }, "", "certificate_too_large"},
+		"a long subject":        {func(c *x509.Certificate) { c.Subject.CommonName = strings.Repeat("x", maxSubjectName) }, "", "certificate_too_large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := certificate(t, test.change)
