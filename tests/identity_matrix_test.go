@@ -73,7 +73,7 @@ func matrix(t *testing.T, authority *harness.Authority, tokens *issuer) []identi
 	present := func(certificate tls.Certificate) func(*attempt) {
 		return func(a *attempt) { a.certificate = &certificate }
 	}
-	asked := agentHeaders(instance1, sign(instance1)) + "X-Forwarded-For: 10.0.0.5\r\n"
+	asked := agentHeaders(instance1, sign(instance1))
 	signed := func(trusted bool, lines string) func(*attempt) {
 		return func(a *attempt) { a.trusted, a.headers = trusted, a.headers+lines }
 	}
@@ -101,7 +101,7 @@ func matrix(t *testing.T, authority *harness.Authority, tokens *issuer) []identi
 			{name: "malformed", apply: present(authority.Issue(named("", "spiffe://example.org/a", "spiffe://example.org/b"))), reason: "identity_invalid"},
 			{name: "another's", apply: present(harness.NewAuthority(t).Issue(named("", "spiffe://example.org/matrix"))), unheard: true},
 		}, false, true},
-		{"jwt", "identify jwt {\n\tissuer https://issuer.example\n\taudience metaguard\n\tjwks keys.json\n\tclaims vm\n\ttarget claim vm\n}", []credential{
+		{"jwt", "identify jwt {\n\tissuer https://issuer.example\n\taudience metaguard\n\tjwks keys.json\n\tclaims vm project\n\ttarget claim vm project\n}", []credential{
 			missing,
 			{name: "good", apply: bearer(tokens.token), caller: "jwt:https://issuer.example#worker"},
 			{name: "malformed", apply: bearer(tokens.token[:len(tokens.token)/2]), reason: "identity_invalid"},
@@ -156,7 +156,7 @@ func newIssuer(t *testing.T) *issuer {
 		t.Fatal(err)
 	}
 	token, err := jwt.NewBuilder().Issuer("https://issuer.example").Subject("worker").Audience([]string{"metaguard"}).
-		IssuedAt(time.Now()).Expiration(time.Now().Add(time.Hour)).Claim("vm", instance2).Build()
+		IssuedAt(time.Now()).Expiration(time.Now().Add(time.Hour)).Claim("vm", instance2).Claim("project", "p").Build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,6 +173,7 @@ func newIssuer(t *testing.T) *issuer {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Subject-Token", keystoneToken)
 		fmt.Fprintf(w, `{"token": {"methods": ["password"], "issued_at": %q, "expires_at": %q, "user": {"id": "0123456789abcdef0123456789abcdef", "name": "worker", "domain": {"id": "default", "name": "Default"}},
 			"project": {"id": %q, "name": "p", "domain": {"id": "default", "name": "Default"}}, "roles": [{"id": "r", "name": "reader"}]}}`,
 			time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), time.Now().UTC().Add(time.Hour).Format("2006-01-02T15:04:05.000000Z"), projectA)
@@ -189,9 +190,12 @@ func TestIdentityMatrix(t *testing.T) {
 	sources := matrix(t, authority, tokens)
 	var chains [][]identitySource
 	for i, first := range sources {
+		if first.name == "process" {
+			continue
+		}
 		chains = append(chains, []identitySource{first})
 		for j, second := range sources {
-			if i != j && first.name != "anonymous" {
+			if i != j && second.name != "process" && first.name != "anonymous" {
 				chains = append(chains, []identitySource{first, second})
 			}
 		}
@@ -234,13 +238,16 @@ func newMatrixSite(t *testing.T, authority *harness.Authority, tokens *issuer, c
 		"server.pem": certificate, "server.key": key, "ca.pem": authority.PEM(), "keys.json": tokens.keys,
 		"inventory.json": fmt.Sprintf(`[{"address": "127.0.1.1", "instance_id": %[1]q, "project_id": "p"}, {"address": "127.0.2.1", "instance_id": %[1]q, "project_id": "p"},
 			{"address": "127.0.1.2", "instance_id": %[2]q, "project_id": "p"}, {"address": "127.0.2.2", "instance_id": %[2]q, "project_id": "p"}]`, instance1, instance2),
-		"policy/team.rego": "package metaguard.team\n\nallow contains \"matrix\" if some prefix in [\"127.0.\", \"10.0.0.\"]; startswith(input.caller.address, prefix)\n",
+		"policy/team.rego": "package metaguard.team\n\nallow contains \"matrix\" if {\n\tsome prefix in [\"127.0.\", \"10.0.0.\"]\n\tstartswith(input.caller.address, prefix)\n}\n",
 	})
 	m := &matrixSite{site: s, authority: authority, expected: make(map[string]string)}
 	var text strings.Builder
 	text.WriteString("{\n\tadmin off\n\tpersist_config off\n\tlog {\n\t\tlevel DEBUG\n\t\tformat json\n\t}\n}\n")
 	for _, chain := range chains {
-		address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+		address := ""
+		for address == "" || slices.Contains(m.addresses, address) { // a free port may be given twice
+			address = fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+		}
 		m.addresses = append(m.addresses, address)
 		var settings strings.Builder
 		for _, source := range chain {
@@ -251,7 +258,16 @@ func newMatrixSite(t *testing.T, authority *harness.Authority, tokens *issuer, c
 			"\tmetaguard {\n\t\tupstream %[3]s\n\t\tdialect openstack\n\t\tpolicy policy\n\t\t%[4]s\n\t}\n}\n", port, s.Dir, s.upstream.Address, settings.String())
 	}
 	s.Write("Caddyfile", text.String())
-	s.Run(m.addresses[len(m.addresses)-1])
+	s.Run(m.addresses[0])
+	for _, address := range m.addresses {
+		s.Eventually("every site listens", func() bool {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				return false
+			}
+			return conn.Close() == nil
+		})
+	}
 	return m
 }
 
@@ -332,7 +348,7 @@ func (m *matrixSite) reached(t *testing.T, what string, a *attempt, answer harne
 	if strings.Count(requests[0], "X-Instance-Id:") != wanted || asserts && !strings.Contains(requests[0], "X-Instance-Id: "+told+"\r\n") {
 		t.Errorf("%s: the server saw %q, want instance %s", what, requests[0], told)
 	}
-	if strings.Count(requests[0], "X-Forwarded-For: ") != 1 || !strings.Contains(requests[0], "X-Forwarded-For: "+a.from()+"\r\n") && !strings.Contains(requests[0], "X-Forwarded-For: 10.0.0.5\r\n") {
+	if strings.Count(requests[0], "X-Forwarded-For: ") != 1 || !strings.Contains(requests[0], "X-Forwarded-For: "+a.from()+"\r\n") && !strings.Contains(requests[0], "X-Forwarded-For: 10.0.0.11\r\n") {
 		t.Errorf("%s: the server saw %q from %s", what, requests[0], a.from())
 	}
 }
