@@ -47,6 +47,7 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"require_host":    (*Handler).unmarshalRequireHost,
 	"require_header":  (*Handler).unmarshalRequireHeader,
 	"deny_status":     (*Handler).unmarshalDenyStatus,
+	"limit":           (*Handler).unmarshalLimit,
 }
 
 // UnmarshalCaddyfile sets up the handler. Paths are relative to the Caddyfile;
@@ -100,6 +101,11 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //		forward_headers <name>...
 //		require_host    <name|address>...
 //		require_header  <name> <value>
+//		limit {
+//			requests <number>/s|m|h [burst <number>]
+//			refusals <number>/s|m|h [burst <number>]
+//			address  connection|client_ip|proxy_protocol
+//		}
 //		deny_status     403|404
 //	}
 //

@@ -34,6 +34,7 @@ type exchange struct {
 
 	request      *canonical.Request
 	caller       *decision.Caller
+	allowance    *allowance // nil: not limited
 	target       decision.Target
 	session      sessionState
 	match        dialect.Match
@@ -127,10 +128,8 @@ func (x *exchange) classify() *decision.Refusal {
 		refusal.Allow = x.match.Methods
 		return refusal
 	}
-	x.target = decision.Target{
-		InstanceID: x.caller.InstanceID,
-		ProjectID:  x.caller.ProjectID,
-		Address:    x.caller.Address,
+	if refusal := x.findTarget(); refusal != nil {
+		return refusal
 	}
 	if x.h.assertion != nil && (x.target.InstanceID == "" || x.target.ProjectID == "") {
 		return decision.Refuse(decision.TargetUnknown, "no_instance")
@@ -138,6 +137,29 @@ func (x *exchange) classify() *decision.Refusal {
 	if x.match.Body && x.target.InstanceID == "" {
 		return decision.Refuse(decision.TargetUnknown, "write_without_instance")
 	}
+	return nil
+}
+
+// findTarget finds out whose data the request is about: the caller's own, or,
+// where it is no instance and its source says how, another's.
+func (x *exchange) findTarget() *decision.Refusal {
+	x.target = decision.Target{
+		InstanceID: x.caller.InstanceID,
+		ProjectID:  x.caller.ProjectID,
+		Address:    x.caller.Address,
+	}
+	if x.caller.InstanceID != "" || x.match.Resource.Kind == decision.KindHealth { // which is no one's data
+		return nil
+	}
+	rule := x.h.identities.TargetRule(x.caller)
+	if rule == nil {
+		return nil
+	}
+	target, found := rule.Find(x.r, x.peer, x.caller)
+	if !found {
+		return decision.Refuse(decision.TargetUnknown, "target_not_found")
+	}
+	x.target = target
 	return nil
 }
 

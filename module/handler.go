@@ -31,6 +31,9 @@ func (h *Handler) guard(x *exchange) *decision.Refusal {
 	if refusal := x.identify(); refusal != nil {
 		return refusal
 	}
+	if refusal := x.limit(); refusal != nil {
+		return refusal
+	}
 	if refusal := x.checkSession(); refusal != nil {
 		return refusal
 	}

@@ -104,6 +104,9 @@ type Handler struct {
 	// framing headers are errors.
 	ForwardHeaders []string `json:"forward_headers,omitempty"`
 
+	// How often one caller may ask, and be refused. Default: any number.
+	Limit *LimitConfig `json:"limit,omitempty"`
+
 	// The only names or addresses that the Host header may have, against DNS
 	// rebinding. Default: any.
 	RequireHost []string `json:"require_host,omitempty"`
@@ -133,6 +136,7 @@ type Handler struct {
 	latch               password.Latch
 	assertion           *identity.Assertion
 	budget              *response.Budget
+	limits              *limits
 	responseRules       *response.Rules
 	audited             bool
 	upstreamProvisioned bool

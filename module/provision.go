@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/dialect"
@@ -50,6 +51,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.provisionPolicy, // last, since it takes what Cleanup must give back
 	} {
 		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if h.Limit != nil {
+		if h.limits, err = newLimits(*h.Limit); err != nil {
 			return err
 		}
 	}
@@ -97,6 +103,9 @@ func (h *Handler) provisionDialect(ctx caddy.Context) error {
 }
 
 func (h *Handler) provisionIdentities(ctx caddy.Context) error {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		server.RegisterConnContext(identity.WithConnection)
+	}
 	if len(h.IdentitiesRaw) > 0 {
 		loaded, err := ctx.LoadModule(h, "IdentitiesRaw")
 		if err != nil {
@@ -111,6 +120,9 @@ func (h *Handler) provisionIdentities(ctx caddy.Context) error {
 		}
 	}
 	if err := h.identities.Validate(); err != nil {
+		return err
+	}
+	if err := h.checkReach(ctx); err != nil {
 		return err
 	}
 	return h.provisionAssertion()

@@ -4,7 +4,6 @@ package module
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/dialect"
+	"github.com/metaguard/metaguard/module/identity"
 	"github.com/metaguard/metaguard/module/response"
 	"github.com/metaguard/metaguard/module/session"
 )
@@ -123,9 +123,8 @@ func (x *exchange) answerToken() *decision.Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	conn, _ := x.r.Context().Value(caddyhttp.ConnCtxKey).(net.Conn)
 	x.w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
-	if err := session.LimitHops(conn, s.hops); err != nil {
+	if err := session.LimitHops(identity.Connection(x.r), s.hops); err != nil {
 		return decision.RefuseWith(decision.IdentityUnavailable, "session_hops", err)
 	}
 	token := keys.Issue(s.holder(x), x.start, x.session.ttl)

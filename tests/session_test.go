@@ -214,7 +214,10 @@ deny contains "user_data_in_a_session_only" if {
 
 deny contains "too_old" if input.session.age_seconds > 60
 
-deny contains "token_seen" if some name, _ in input.request.headers; contains(name, "token")
+deny contains "token_seen" if {
+	some name, _ in input.request.headers
+	contains(name, "token")
+}
 `})
 	token := s.token(t, "")
 	for _, test := range []struct {
