@@ -36,7 +36,7 @@ type App struct {
 	sources     identity.Chain // of all sites
 	engines     []*pooledEngine
 	background  []starter
-	inventories []*identity.RemoteIP
+	inventories []*identity.InventoryFile
 	passwords   []*passwords
 	candidates  []*candidate
 }
@@ -122,10 +122,8 @@ func (a *App) add(h *Handler) {
 		if part, ok := source.(starter); ok {
 			a.background = append(a.background, part)
 		}
-		if inventory, ok := source.(*identity.RemoteIP); ok {
-			a.inventories = append(a.inventories, inventory)
-		}
 	}
+	a.inventories = append(a.inventories, h.identities.Inventories()...)
 }
 
 // usedPolicy is an engine that this configuration uses.

@@ -41,13 +41,16 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"identify":        (*Handler).unmarshalIdentify,
 	"policy":          (*Handler).unmarshalPolicy,
 	"mode":            (*Handler).unmarshalMode,
+	"session":         (*Handler).unmarshalSession,
 	"password":        (*Handler).unmarshalPassword,
 	"body_timeout":    (*Handler).unmarshalBodyTimeout,
 	"response":        (*Handler).unmarshalResponse,
 	"assert":          (*Handler).unmarshalAssert,
 	"forward_headers": (*Handler).unmarshalForwardHeaders,
 	"require_host":    (*Handler).unmarshalRequireHost,
+	"require_header":  (*Handler).unmarshalRequireHeader,
 	"deny_status":     (*Handler).unmarshalDenyStatus,
+	"limit":           (*Handler).unmarshalLimit,
 }
 
 // UnmarshalCaddyfile sets up the handler. Paths are relative to the Caddyfile;
@@ -80,6 +83,11 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //		}
 //		mode enforce|audit
 //
+//		session off|optional|required {
+//			max_ttl   <duration>
+//			key       <placeholder>...
+//			hop_limit <hops>
+//		}
 //		password {
 //			max_size        <bytes>
 //			write_once      <duration>|off
@@ -98,6 +106,12 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //		assert          neutron <placeholder>
 //		forward_headers <name>...
 //		require_host    <name|address>...
+//		require_header  <name> <value>
+//		limit {
+//			requests <number>/s|m|h [burst <number>]
+//			refusals <number>/s|m|h [burst <number>]
+//			address  connection|client_ip|proxy_protocol
+//		}
 //		deny_status     403|404
 //	}
 //

@@ -13,6 +13,9 @@ import (
 func (x *exchange) decide() *decision.Refusal {
 	x.result = x.h.engine.Decide(x.r.Context(), x.input())
 	x.judged = true
+	if x.session.denial != nil {
+		return x.session.denial // audit mode; whatever the policy says of it
+	}
 	if x.result.Reason != decision.PolicyAllow || !x.result.Decision.Allow {
 		reason := x.result.Reason
 		if reason == decision.PolicyAllow { // an engine that contradicts itself
@@ -42,6 +45,7 @@ func (x *exchange) input() *decision.Input {
 		Caller:   *x.caller,
 		Target:   x.target,
 		Resource: x.match.Resource,
+		Session:  x.session.seen,
 	}
 	if x.match.Body {
 		body := password.Inspect(x.body)
@@ -50,7 +54,7 @@ func (x *exchange) input() *decision.Input {
 	return in
 }
 
-// enforce decides what becomes of a policy's refusal: in audit mode it is
+// enforce decides what becomes of a refusal by policy or session: in audit mode it is
 // published and the request goes on, without redaction; a password read that
 // the policy answers as empty is answered so; everything else is refused.
 func (x *exchange) enforce(refusal *decision.Refusal) *decision.Refusal {

@@ -34,7 +34,9 @@ type exchange struct {
 
 	request      *canonical.Request
 	caller       *decision.Caller
+	allowance    *allowance // nil: not limited
 	target       decision.Target
+	session      sessionState
 	match        dialect.Match
 	body         []byte
 	bodyRelease  func()
@@ -66,6 +68,7 @@ type outcome string
 
 const (
 	outcomeForwarded outcome = "forwarded" // the legacy server's answer went to the client
+	outcomeAnswered  outcome = "answered"  // a session token, by Metaguard itself
 	outcomeEmpty     outcome = "empty"     // answered as an empty resource, the legacy server was not asked
 	outcomeRefused   outcome = "refused"   // refused before the legacy server was asked
 	outcomeStreamed  outcome = "streamed"  // the legacy server's answer was longer than max_buffer and passed on as it came
@@ -112,6 +115,9 @@ func (x *exchange) identify() (refusal *decision.Refusal) {
 
 // classify finds out what the request is about, and whose.
 func (x *exchange) classify() *decision.Refusal {
+	if x.session.endpoint != nil {
+		return x.classifyToken()
+	}
 	x.match = x.h.dialect.Classify(dialect.Request{
 		Method:        x.request.Method,
 		Segments:      x.request.Segments,
@@ -122,10 +128,8 @@ func (x *exchange) classify() *decision.Refusal {
 		refusal.Allow = x.match.Methods
 		return refusal
 	}
-	x.target = decision.Target{
-		InstanceID: x.caller.InstanceID,
-		ProjectID:  x.caller.ProjectID,
-		Address:    x.caller.Address,
+	if refusal := x.findTarget(); refusal != nil {
+		return refusal
 	}
 	if x.h.assertion != nil && (x.target.InstanceID == "" || x.target.ProjectID == "") {
 		return decision.Refuse(decision.TargetUnknown, "no_instance")
@@ -133,6 +137,29 @@ func (x *exchange) classify() *decision.Refusal {
 	if x.match.Body && x.target.InstanceID == "" {
 		return decision.Refuse(decision.TargetUnknown, "write_without_instance")
 	}
+	return nil
+}
+
+// findTarget finds out whose data the request is about: the caller's own, or,
+// where it is no instance and its source says how, another's.
+func (x *exchange) findTarget() *decision.Refusal {
+	x.target = decision.Target{
+		InstanceID: x.caller.InstanceID,
+		ProjectID:  x.caller.ProjectID,
+		Address:    x.caller.Address,
+	}
+	if x.caller.InstanceID != "" || x.match.Resource.Kind == decision.KindHealth { // which is no one's data
+		return nil
+	}
+	rule := x.h.identities.TargetRule(x.caller)
+	if rule == nil {
+		return nil
+	}
+	target, found := rule.Find(x.r, x.peer, x.caller)
+	if !found {
+		return decision.Refuse(decision.TargetUnknown, "target_not_found")
+	}
+	x.target = target
 	return nil
 }
 

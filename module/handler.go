@@ -31,6 +31,12 @@ func (h *Handler) guard(x *exchange) *decision.Refusal {
 	if refusal := x.identify(); refusal != nil {
 		return refusal
 	}
+	if refusal := x.limit(); refusal != nil {
+		return refusal
+	}
+	if refusal := x.checkSession(); refusal != nil {
+		return refusal
+	}
 	if refusal := x.classify(); refusal != nil {
 		return refusal
 	}
@@ -48,8 +54,12 @@ func (h *Handler) guard(x *exchange) *decision.Refusal {
 	return x.pass()
 }
 
-// pass is the way of a request that may go to the legacy server.
+// pass is the way of a request that may go to the legacy server, or that asks
+// for a session token, which Metaguard answers itself.
 func (x *exchange) pass() *decision.Refusal {
+	if x.session.endpoint != nil {
+		return x.answerToken()
+	}
 	if refusal := x.reserveWrite(); refusal != nil {
 		return refusal
 	}

@@ -48,7 +48,7 @@ const (
 // `{http.vars.metaguard.id}` | The decision id, which is also the header `X-Metaguard-Decision`
 // `{http.vars.metaguard.decision}` | `allow`, `deny` or `would_deny`
 // `{http.vars.metaguard.reason}` | Why, from the closed vocabulary of reasons
-// `{http.vars.metaguard.outcome}` | `forwarded`, `streamed`, `empty`, `refused`, `failed`, `aborted` or `panic`
+// `{http.vars.metaguard.outcome}` | `forwarded`, `streamed`, `answered`, `empty`, `refused`, `failed`, `aborted` or `panic`
 // `{http.vars.metaguard.caller}` | The caller's id, empty if unidentified
 // `{http.vars.metaguard.source}` | The identity source that answered
 // `{http.vars.metaguard.dialect}` | The site's dialect
@@ -79,6 +79,9 @@ type Handler struct {
 	// all the same, without redaction, and published as `would_deny`.
 	Mode string `json:"mode,omitempty"`
 
+	// Tokens that requests must or may show, as in EC2's IMDSv2. Default: off.
+	Session SessionConfig `json:"session,omitzero"`
+
 	// The rules for passwords.
 	Password PasswordConfig `json:"password,omitzero"`
 
@@ -101,9 +104,17 @@ type Handler struct {
 	// framing headers are errors.
 	ForwardHeaders []string `json:"forward_headers,omitempty"`
 
+	// How often one caller may ask, and be refused. Default: any number.
+	Limit *LimitConfig `json:"limit,omitempty"`
+
 	// The only names or addresses that the Host header may have, against DNS
 	// rebinding. Default: any.
 	RequireHost []string `json:"require_host,omitempty"`
+
+	// A header that every request must have exactly once, such as GCE's
+	// `Metadata-Flavor: Google` or Azure's `Metadata: true`. The case of its
+	// value does not matter. Default: none.
+	RequireHeader *RequiredHeader `json:"require_header,omitempty"`
 
 	// The status of a refusal by policy, 403 (default) or 404. The decision's
 	// own status wins.
@@ -121,9 +132,11 @@ type Handler struct {
 	engineKey           string
 	candidate           *candidate
 	passwords           *passwords
+	sessions            *sessions // nil: off
 	latch               password.Latch
 	assertion           *identity.Assertion
 	budget              *response.Budget
+	limits              *limits
 	responseRules       *response.Rules
 	audited             bool
 	upstreamProvisioned bool

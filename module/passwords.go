@@ -6,11 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -24,29 +21,19 @@ import (
 // fingerprintKeyPath is where the fingerprint key lies in Caddy's storage.
 const fingerprintKeyPath = "metaguard/fingerprint.key"
 
-// passwords makes the site's password keeper when it is first needed, since
-// the fingerprint key may have to be made and stored then, which validating a
-// configuration must not do.
+var fingerprintKey = storedKey{
+	what:  "fingerprint key",
+	path:  fingerprintKeyPath,
+	fresh: password.NewFingerprintKey,
+	parse: password.ParseFingerprintKey,
+}
+
+// passwords makes the site's password keeper when it is first needed.
 type passwords struct {
 	config  password.Config
 	storage certmagic.Storage // nil: the keys are given
-	made    atomic.Pointer[password.Keeper]
-	mu      sync.Mutex
-	making  *attempt // under way, or the last one
+	kept    kept[password.Keeper]
 }
-
-// attempt is one try to get the fingerprint key. Requests wait for it together:
-// storage that hangs holds one goroutine, not one for each of them.
-type attempt struct {
-	done  chan struct{}
-	ended time.Time // with err, once done is closed
-	err   error
-}
-
-const (
-	storageTimeout = 5 * time.Second // how long a request waits for the key
-	retryAttempt   = time.Second     // how soon a failed attempt is made again
-)
 
 // provisionPassword sets up the rules for passwords and the latch.
 func (h *Handler) provisionPassword(ctx caddy.Context) error {
@@ -93,6 +80,7 @@ func (h *Handler) provisionPassword(ctx caddy.Context) error {
 	if len(settings.FingerprintKeys) == 0 {
 		p.storage = ctx.Storage()
 	}
+	p.kept.build = p.build
 	if err := p.checkKeyPlace(settings.FingerprintKeys); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
@@ -131,23 +119,17 @@ func (p *passwords) checkKeyPlace(placeholders []string) error {
 // keeper gives the keeper, or the refusal for a key that cannot be had: without
 // it nothing could tell one password from another.
 func (p *passwords) keeper(ctx context.Context) (*password.Keeper, *decision.Refusal) {
-	if keeper := p.made.Load(); keeper != nil {
+	keeper, err := p.kept.get(ctx)
+	switch {
+	case err == nil:
 		return keeper, nil
-	}
-	attempt := p.attempt()
-	timer := time.NewTimer(storageTimeout)
-	defer timer.Stop()
-	select {
-	case <-attempt.done:
-	case <-ctx.Done():
+	case errors.Is(err, errClientGone):
 		return nil, decision.Refuse(decision.LatchUnavailable, "client_gone")
-	case <-timer.C:
+	case errors.Is(err, errKeyTimeout):
 		return nil, decision.Refuse(decision.LatchUnavailable, "fingerprint_key_timeout")
+	default:
+		return nil, decision.RefuseWith(decision.LatchUnavailable, "fingerprint_key", err)
 	}
-	if attempt.err != nil {
-		return nil, decision.RefuseWith(decision.LatchUnavailable, "fingerprint_key", attempt.err)
-	}
-	return p.made.Load(), nil
 }
 
 // reset forgets an instance's password, and tells whether anything was known.
@@ -160,69 +142,15 @@ func (p *passwords) reset(ctx context.Context, instanceID string) (known bool, _
 	return keeper.Reset(ctx, instanceID)
 }
 
-// attempt joins the attempt that is under way, or begins one.
-func (p *passwords) attempt() *attempt {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.making != nil {
-		select {
-		case <-p.making.done:
-			if p.making.err == nil || time.Since(p.making.ended) < retryAttempt {
-				return p.making
-			}
-		default:
-			return p.making
-		}
-	}
-	p.making = &attempt{done: make(chan struct{})}
-	go p.make(p.making)
-	return p.making
-}
-
-// make gets the key and makes the keeper.
-func (p *passwords) make(a *attempt) {
-	defer close(a.done)
-	defer func() { a.ended = time.Now() }()
+// build gets the key and makes the keeper.
+func (p *passwords) build(ctx context.Context) (*password.Keeper, error) {
 	config := p.config
 	if p.storage != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
-		defer cancel()
-		key, err := fingerprintKey(ctx, p.storage)
+		key, err := fingerprintKey.get(ctx, p.storage)
 		if err != nil {
-			a.err = err
-			return
+			return nil, err
 		}
 		config.FingerprintKeys = []decision.Secret{key}
 	}
-	keeper, err := password.NewKeeper(config)
-	if err != nil {
-		a.err = err
-		return
-	}
-	p.made.Store(keeper)
-}
-
-// fingerprintKey reads the key from Caddy's storage, or makes it there. The
-// lock keeps two replicas on one storage from making two.
-func fingerprintKey(ctx context.Context, storage certmagic.Storage) (_ decision.Secret, err error) {
-	stored, err := storage.Load(ctx, fingerprintKeyPath)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := storage.Lock(ctx, fingerprintKeyPath); err != nil {
-			return decision.Secret{}, fmt.Errorf("locking the fingerprint key: %w", err)
-		}
-		defer func() {
-			if unlock := storage.Unlock(context.WithoutCancel(ctx), fingerprintKeyPath); err == nil && unlock != nil {
-				err = fmt.Errorf("unlocking the fingerprint key: %w", unlock)
-			}
-		}()
-		stored, err = storage.Load(ctx, fingerprintKeyPath)
-		if errors.Is(err, fs.ErrNotExist) {
-			stored = password.NewFingerprintKey()
-			err = storage.Store(ctx, fingerprintKeyPath, stored)
-		}
-	}
-	if err != nil {
-		return decision.Secret{}, fmt.Errorf("keeping the fingerprint key in Caddy's storage: %w", err)
-	}
-	return password.ParseFingerprintKey(stored)
+	return password.NewKeeper(config)
 }

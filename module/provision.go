@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/dialect"
 	"github.com/metaguard/metaguard/module/identity"
 	"github.com/metaguard/metaguard/module/password"
 	"github.com/metaguard/metaguard/module/response"
+	"github.com/metaguard/metaguard/module/session"
 )
 
 // The defaults that no other package has.
@@ -42,12 +44,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	for _, step := range []func(caddy.Context) error{
 		h.provisionDialect,
 		h.provisionIdentities,
+		h.provisionSession,
 		h.provisionCanonicalizer,
 		h.provisionPassword,
 		h.provisionUpstream,
 		h.provisionPolicy, // last, since it takes what Cleanup must give back
 	} {
 		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if h.Limit != nil {
+		if h.limits, err = newLimits(*h.Limit); err != nil {
 			return err
 		}
 	}
@@ -95,6 +103,9 @@ func (h *Handler) provisionDialect(ctx caddy.Context) error {
 }
 
 func (h *Handler) provisionIdentities(ctx caddy.Context) error {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		server.RegisterConnContext(identity.WithConnection)
+	}
 	if len(h.IdentitiesRaw) > 0 {
 		loaded, err := ctx.LoadModule(h, "IdentitiesRaw")
 		if err != nil {
@@ -109,6 +120,9 @@ func (h *Handler) provisionIdentities(ctx caddy.Context) error {
 		}
 	}
 	if err := h.identities.Validate(); err != nil {
+		return err
+	}
+	if err := h.checkReach(ctx); err != nil {
 		return err
 	}
 	return h.provisionAssertion()
@@ -149,6 +163,12 @@ func (h *Handler) provisionCanonicalizer(caddy.Context) error {
 	}
 	for _, source := range h.identities {
 		rules.Identity = append(rules.Identity[:len(rules.Identity):len(rules.Identity)], source.Headers()...)
+	}
+	if h.sessions != nil {
+		rules.Identity = append(rules.Identity, session.Headers()...)
+	}
+	if h.RequireHeader != nil {
+		rules.RequireName, rules.RequireValue = h.RequireHeader.Name, h.RequireHeader.Value
 	}
 	var err error
 	if h.canonicalizer, err = rules.Compile(); err != nil {
@@ -209,6 +229,9 @@ func (h *Handler) Validate() error {
 	}
 	if full := h.Policy.LogFull; full != "" && full != logFullDrop && full != logFullRefuse {
 		return fmt.Errorf("policy: log_full %q: it is %s or %s", full, logFullDrop, logFullRefuse)
+	}
+	if err := h.validateSession(); err != nil {
+		return err
 	}
 	traits := h.dialect.Traits()
 	if h.Password.WriteOnce > 0 && time.Duration(h.Password.WriteOnce) < traits.Cache {

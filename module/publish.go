@@ -29,7 +29,7 @@ func (x *exchange) publish() {
 	if x.bodyRelease != nil {
 		x.bodyRelease()
 	}
-	if x.r.Context().Err() != nil && (x.outcome == outcomeRefused || x.outcome == outcomeFailed || x.outcome == outcomeEmpty) &&
+	if x.r.Context().Err() != nil && (x.outcome == outcomeRefused || x.outcome == outcomeFailed || x.outcome == outcomeEmpty || x.outcome == outcomeAnswered) &&
 		x.reason != decision.BodyTimeout { // by which net/http cancels the request itself
 		x.outcome = outcomeAborted
 	}

@@ -4,6 +4,7 @@ package module
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,6 +22,9 @@ const retryAfter = "5"
 
 // refuse ends the request with a refusal, shaped for who is in front.
 func (x *exchange) refuse(refusal *decision.Refusal) {
+	if !x.writer.Streaming() {
+		refusal = x.countRefusal(refusal)
+	}
 	x.reason, x.code, x.err = refusal.Reason, refusal.Code, refusal.Err
 	if x.writer.Streaming() {
 		x.cut = true // nothing can be said any more; publish breaks the connection off
@@ -37,6 +41,9 @@ func (x *exchange) refuse(refusal *decision.Refusal) {
 		header.Set("Allow", strings.Join(allow, ", "))
 	case http.StatusServiceUnavailable:
 		header.Set("Retry-After", retryAfter)
+	}
+	if refusal.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
 	}
 	if x.r.ProtoMajor == 1 && x.r.ContentLength != 0 && !x.bodyComplete {
 		// Go's server would read the rest of the body before it answers, as
@@ -57,10 +64,14 @@ func (x *exchange) refuse(refusal *decision.Refusal) {
 	}
 }
 
-// refusalStatus is the status of a refusal: the reason's own, the decision's
-// or the operator's deny_status, and then what a Neutron agent passes on.
+// refusalStatus is the status of a refusal: its own, the reason's, the
+// decision's or the operator's deny_status, and then what a Neutron agent
+// passes on.
 func (x *exchange) refusalStatus(refusal *decision.Refusal) int {
 	status := refusal.Reason.Status()
+	if refusal.Status != 0 {
+		status = refusal.Status
+	}
 	if status == 0 {
 		status = x.h.DenyStatus
 		if own := x.result.Decision.Status; own >= 400 && refusal.Reason == decision.PolicyDeny {

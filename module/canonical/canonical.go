@@ -135,6 +135,9 @@ func (c *Canonicalizer) Canonicalize(r *http.Request) (*Request, *decision.Refus
 	if p := c.readHost(request, r.Host); p != fine {
 		return nil, p.refusal()
 	}
+	if p := c.checkRequired(r.Header); p != fine {
+		return nil, p.refusal()
+	}
 	return request, nil
 }
 

@@ -78,6 +78,19 @@ func (c *Canonicalizer) checkHeaders(r *http.Request) problem {
 	return worst
 }
 
+// checkRequired holds a request against require_header. Whoever can make a
+// server send a request often cannot choose its headers.
+func (c *Canonicalizer) checkRequired(header http.Header) problem {
+	if c.requireName == "" {
+		return fine
+	}
+	values := header[c.requireName]
+	if len(values) != 1 || !strings.EqualFold(values[0], c.requireValue) {
+		return headerRequired
+	}
+	return fine
+}
+
 // checkConnection takes the tokens that name no other header. One that does
 // asks the next proxy to remove that header, which may be the one that says
 // who calls.

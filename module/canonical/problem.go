@@ -49,6 +49,8 @@ const (
 	hostMalformed
 	hostUnknown
 
+	headerRequired
+
 	problems // how many there are
 )
 
@@ -94,6 +96,8 @@ var refusals = [problems]struct {
 
 	hostMalformed: {decision.HostRefused, "host_malformed"},
 	hostUnknown:   {decision.HostRefused, "host_unknown"}, // not on require_host's list
+
+	headerRequired: {decision.HeaderRefused, "header_required"}, // not there, twice, or with another value than require_header's
 }
 
 // refusal is what Canonicalize gives for a problem. It holds nothing of the

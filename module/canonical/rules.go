@@ -32,6 +32,9 @@ type Rules struct {
 	// Hosts is require_host: if it is not empty, the client's Host must be one
 	// of them, whatever port, case, brackets, zone or final dot it has.
 	Hosts []string
+	// RequireName and RequireValue are require_header: if there is one, a request
+	// must have this header exactly once, with this value in any case.
+	RequireName, RequireValue string
 }
 
 // Canonicalizer reads requests by one set of rules. It never changes, so any
@@ -43,6 +46,8 @@ type Canonicalizer struct {
 	identity  map[string]struct{} // folded names
 	forward   []field
 	hosts     map[string]struct{} // nil: any
+
+	requireName, requireValue string // empty: none
 }
 
 // Compile checks rules, which may have come in as JSON past the Caddyfile, and
@@ -54,7 +59,7 @@ func (r Rules) Compile() (*Canonicalizer, error) {
 		}
 	}
 	c := &Canonicalizer{pathBytes: pathTable(r.ExtraPathBytes)}
-	for _, step := range []func(Rules) error{c.compileQuery, c.compileIdentity, c.compileForward, c.compileHosts} {
+	for _, step := range []func(Rules) error{c.compileQuery, c.compileIdentity, c.compileForward, c.compileHosts, c.compileRequired} {
 		if err := step(r); err != nil {
 			return nil, err
 		}
@@ -149,5 +154,23 @@ func (c *Canonicalizer) compileHosts(r Rules) error {
 		}
 		c.hosts[host] = struct{}{}
 	}
+	return nil
+}
+
+func (c *Canonicalizer) compileRequired(r Rules) error {
+	if r.RequireName == "" && r.RequireValue == "" {
+		return nil
+	}
+	if err := CheckForwardHeader(r.RequireName); err != nil {
+		return fmt.Errorf("require_header: %w", err)
+	}
+	name := http.CanonicalHeaderKey(r.RequireName)
+	if c.headers[name].identity {
+		return fmt.Errorf("require_header: header %s: this site finds out from it who calls, so it cannot be the same in every request", name)
+	}
+	if r.RequireValue == "" || checkValue(r.RequireValue, maxCommonValue) != fine || strings.Trim(r.RequireValue, " \t") != r.RequireValue {
+		return fmt.Errorf("require_header: header %s: its value must be printable ASCII, with no blank around it", name)
+	}
+	c.requireName, c.requireValue = name, r.RequireValue
 	return nil
 }

@@ -2,7 +2,10 @@
 
 package decision
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Refusal is the error by which any step ends a request. What it says goes to
 // the log; only its Reason goes to the client. It must never hold a secret.
@@ -12,6 +15,11 @@ type Refusal struct {
 	// Code is a short, stable word for what exactly was wrong, such as
 	// "path_dot_segment". It appears in logs and tests, never at the client.
 	Code string
+	// Status is the HTTP status in the place of the reason's own, where a
+	// protocol wants another; 0 is none.
+	Status int
+	// RetryAfter says when to ask again; 0: as usual for the status.
+	RetryAfter time.Duration
 	// Allow lists the methods for a 405 answer.
 	Allow []string
 	// Err is the cause, if another error is.

@@ -3,14 +3,11 @@
 package identity
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/pires/go-proxyproto"
 )
 
 // AddressFrom says which address is a caller's. Everything but the connection's
@@ -61,30 +58,11 @@ func (f AddressFrom) Of(r *http.Request, peer netip.Addr) netip.Addr {
 	}
 }
 
-// connectionAddress is the address of the connection's other end, below the
-// PROXY protocol.
+// connectionAddress is the address of the socket's other end, or what the
+// server says of it where there is no socket of the request's own.
 func connectionAddress(r *http.Request) string {
-	conn, _ := r.Context().Value(caddyhttp.ConnCtxKey).(net.Conn)
-	if below := belowProxyProtocol(conn); below != nil {
-		return below.RemoteAddr().String()
+	if socket := Connection(r); socket != nil {
+		return socket.RemoteAddr().String()
 	}
 	return r.RemoteAddr
-}
-
-// belowProxyProtocol is the connection that carries the PROXY protocol, nil if
-// none does.
-func belowProxyProtocol(conn net.Conn) net.Conn {
-	for range 8 { // layers; more than anyone has
-		switch layer := conn.(type) {
-		case *proxyproto.Conn:
-			return layer.Raw()
-		case *tls.Conn:
-			conn = layer.NetConn()
-		case interface{ NetConn() net.Conn }:
-			conn = layer.NetConn()
-		default:
-			return nil
-		}
-	}
-	return nil
 }

@@ -50,6 +50,34 @@ func (c Chain) Identify(r *http.Request, peer netip.Addr) (*decision.Caller, *de
 	return nil, decision.Refuse(decision.IdentityMissing, "identity_unclaimed")
 }
 
+// TargetRule says on whose data the caller acts that a source of the chain
+// identified; nil: nobody said.
+func (c Chain) TargetRule(caller *decision.Caller) *TargetRule {
+	for _, source := range c {
+		if targeter, ok := source.(Targeter); ok && source.Name() == caller.Source {
+			return targeter.TargetRule()
+		}
+	}
+	return nil
+}
+
+// Inventories lists the inventory files that the chain's sources look into.
+// They are there once the sources are provisioned.
+func (c Chain) Inventories() []*InventoryFile {
+	var files []*InventoryFile
+	for _, source := range c {
+		if inventory, ok := source.(*RemoteIP); ok {
+			files = append(files, inventory.File())
+		}
+		if targeter, ok := source.(Targeter); ok {
+			if rule := targeter.TargetRule(); rule != nil && rule.file != nil {
+				files = append(files, rule.file)
+			}
+		}
+	}
+	return files
+}
+
 // Trusts tells whether a source of the chain has an agent at peer.
 func (c Chain) Trusts(peer netip.Addr) bool {
 	for _, source := range c {

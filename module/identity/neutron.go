@@ -154,6 +154,11 @@ func (n *Neutron) Trusts(peer netip.Addr) bool {
 	return peer.IsValid() && n.trusted.Contains(plain(peer))
 }
 
+// TrustsAll tells whether every address of prefix is a trusted agent's.
+func (n *Neutron) TrustsAll(prefix netip.Prefix) bool {
+	return n.trusted.LookupPrefix(prefix)
+}
+
 // Name is "neutron".
 func (*Neutron) Name() string { return neutronName }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -21,20 +22,27 @@ const remoteIPName = "remote_ip"
 
 func init() { caddy.RegisterModule(new(RemoteIP)) }
 
-// RemoteIP knows callers by the address of their connection, from an inventory
-// file. It claims a request when the inventory has the address. No header can
-// change that address, so nothing that forwards for others may stand between
-// callers and Metaguard.
+// RemoteIP knows callers by their address, from an inventory file. It claims a
+// request when the inventory has the address, which is the connection's: no
+// header can change it, so nothing that forwards for others may stand between
+// callers and Metaguard, unless `address` says so.
 //
 // The file is read again within about two seconds when it changes; one that is
 // bad or vanishes keeps the last good inventory.
 //
 // Caller: id `instance:<uuid>`, or `address:<address>` where the entry names no
-// instance; the entry's instance, project and roles; the connection's address.
+// instance; the entry's instance, project and roles; the address.
 type RemoteIP struct {
 	// The inventory file: a JSON list of entries `address`, `instance_id`,
 	// `project_id`, `roles`.
 	Inventory string `json:"inventory"`
+
+	// Where a caller's address comes from: `connection` (default), `client_ip`
+	// (Caddy's, from the header that `trusted_proxies` of the server lets count)
+	// or `proxy_protocol` (from the listener wrapper of that name). Both other
+	// ones are a proxy's word: a caller that reaches Metaguard around the proxy,
+	// from an address that Caddy trusts as one, can be anybody.
+	Address AddressFrom `json:"address,omitempty"`
 
 	// The SHA-256 of the file when the configuration was adapted, so that a
 	// reload notices an edit where nothing else changed. It is compared with
@@ -56,6 +64,9 @@ func (*RemoteIP) CaddyModule() caddy.ModuleInfo {
 func (s *RemoteIP) Provision(ctx caddy.Context) error {
 	if s.Inventory == "" {
 		return errors.New("identify remote_ip needs an inventory file")
+	}
+	if err := s.Address.Check(); err != nil {
+		return fmt.Errorf("identify remote_ip: %w", err)
 	}
 	file, err := OpenInventory(s.Inventory, ctx.Logger())
 	if err != nil {
@@ -87,12 +98,12 @@ func (s *RemoteIP) Stop() {
 }
 
 // Identify claims a request from an address in the inventory. It ends none.
-func (s *RemoteIP) Identify(_ *http.Request, peer netip.Addr) (*decision.Caller, *decision.Refusal) {
-	entry, ok := s.file.Lookup(peer)
+func (s *RemoteIP) Identify(r *http.Request, peer netip.Addr) (*decision.Caller, *decision.Refusal) {
+	address := s.Address.Of(r, plain(peer))
+	entry, ok := s.file.Lookup(address)
 	if !ok {
 		return nil, nil
 	}
-	address := plain(peer)
 	id := entry.CallerID
 	if id == "" {
 		id = "address:" + address.String()
@@ -123,7 +134,9 @@ func (s *RemoteIP) File() *InventoryFile { return s.file }
 
 // UnmarshalCaddyfile reads the whole grammar:
 //
-//	identify remote_ip <inventory-file>
+//	identify remote_ip <inventory-file> {
+//		address connection|client_ip|proxy_protocol
+//	}
 //
 // A relative path is relative to the Caddyfile that names it; the configuration
 // gets the absolute one, since a running server has another working directory
@@ -138,8 +151,25 @@ func (s *RemoteIP) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	if d.NextArg() || d.NextBlock(d.Nesting()) {
-		return d.Err("identify remote_ip takes one inventory file and no block")
+	if d.NextArg() {
+		return d.Err("identify remote_ip takes one inventory file")
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		switch {
+		case d.Val() != "address":
+			return d.Errf("unknown setting %q of identify remote_ip: it has address", d.Val())
+		case s.Address != "":
+			return d.Err("address is given twice")
+		case !d.NextArg():
+			return d.Err("address needs an argument: connection, client_ip or proxy_protocol")
+		}
+		s.Address = AddressFrom(d.Val())
+		if err := s.Address.Check(); err != nil {
+			return d.WrapErr(err)
+		}
+		if d.NextArg() {
+			return d.ArgErr()
+		}
 	}
 	s.Inventory, s.Digest = path, fileDigest(path)
 	return nil

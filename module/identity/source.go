@@ -10,9 +10,10 @@
 //
 // # Whom to believe
 //
-// The address of a caller comes from the connection, never from a header, with
-// one exception: a Neutron metadata agent whose own address is trusted and
-// whose signature is right says for which address it asks.
+// The address of a caller comes from the connection, never from a header or the
+// PROXY protocol, with two exceptions: a Neutron metadata agent whose own address
+// is trusted and whose signature is right says for which address it asks, and a
+// source may be told that a proxy stands in front (AddressFrom).
 //
 // Neutron's signature covers the instance id and nothing else: not the tenant,
 // the address, the method, the path, the body, nor the time. So whoever holds
@@ -85,21 +86,23 @@ type Starter interface {
 	Stop()
 }
 
-// Peer is the address of the other end of the connection: an IPv4-mapped IPv6
-// address as IPv4, without a zone. It is the zero Addr for a Unix socket, which
-// no source trusts. What cannot be read as an address is an error.
+// Peer is the address of the other end of the connection, whatever the PROXY
+// protocol says: an IPv4-mapped IPv6 address as IPv4, without a zone. It is the
+// zero Addr for a Unix socket, which no source trusts. What cannot be read as an
+// address is an error.
 func Peer(r *http.Request) (netip.Addr, error) {
-	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	text := connectionAddress(r)
+	addr, err := netip.ParseAddrPort(text)
 	if err == nil {
 		return plain(addr.Addr()), nil
 	}
-	if r.RemoteAddr == "" || strings.HasPrefix(r.RemoteAddr, "@") || strings.HasPrefix(r.RemoteAddr, "/") {
+	if text == "" || strings.HasPrefix(text, "@") || strings.HasPrefix(text, "/") {
 		return netip.Addr{}, nil
 	}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr); ok && local != nil {
 		return netip.Addr{}, nil
 	}
-	return netip.Addr{}, fmt.Errorf("reading the connection's address %q: %w", r.RemoteAddr, err)
+	return netip.Addr{}, fmt.Errorf("reading the connection's address %q: %w", text, err)
 }
 
 // plain is an address as Metaguard compares it.

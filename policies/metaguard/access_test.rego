@@ -45,9 +45,9 @@ test_instance_reads_no_other_instance if {
 	}
 }
 
-test_instance_writes_its_password_only if {
+test_instance_writes_its_password_and_tokens_only if {
 	writable := {kind | some kind in _all_kinds; _allowed(_for(kind, "write", _i1), {})}
-	writable == {"password"}
+	writable == {"password", "token"}
 	_reasons(_for("password", "write", _i1), {}) == ["own_password_write"]
 }
 
@@ -134,13 +134,13 @@ test_anonymous_health_as_a_grant if {
 	_reasons(request, {"caller_id": {"anonymous": ["health:read"]}}) == ["granted"]
 }
 
-test_caller_without_instance_gets_health_only if {
-	allowed := {kind |
+test_caller_without_instance_gets_health_and_tokens_only if {
+	allowed := {[kind, action] |
 		some kind in _all_kinds
 		some action in {"read", "write"}
 		_allowed(_for(kind, action, _ann), {})
 	}
-	allowed == {"health"}
+	allowed == {["health", "read"], ["token", "write"]}
 }
 
 # Each grant opens its own resource and no other.
@@ -152,7 +152,7 @@ test_every_grant_opens_one_resource if {
 				some a in {"read", "write"}
 				_allowed(_for(k, a, _ann), {"caller_id": {"user:ann": [name]}})
 			}
-			opened == {[kind, action], ["health", "read"]}
+			opened == {[kind, action], ["health", "read"], ["token", "write"]}
 			name == concat(":", [kind, action])
 		}
 	}
@@ -187,4 +187,26 @@ test_team_deny_beats_all if {
 test_grants_do_not_beat_team_deny if {
 	grants := {"instance_id": {"i-1": ["password:read"]}}
 	_judge(_for("password", "read", _i1), grants, {"deny": {"no"}}) == {"allow": false, "reasons": ["no"]}
+}
+
+# A token is for whoever is identified, an instance or not.
+test_identified_gets_a_session_token if {
+	every caller in [_i1, _ann] {
+		request := _for("token", "write", caller)
+		_allowed(request, {})
+		_reasons(request, {}) == ["session_token"]
+	}
+	not _allowed(_for("token", "read", _i1), {})
+}
+
+# All anonymous callers would share one.
+test_anonymous_gets_a_session_token_by_grant_only if {
+	request := _for("token", "write", testing.anonymous)
+	not _allowed(request, {})
+	_reasons(request, {}) == ["token_write_not_granted"]
+	_allowed(request, {"caller_id": {"anonymous": ["token:write"]}})
+}
+
+test_team_refuses_a_session_token if {
+	not _judge(_for("token", "write", _i1), {}, {"deny": {"no_tokens"}}).allow
 }

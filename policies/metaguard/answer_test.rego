@@ -30,7 +30,7 @@ test_a_password_is_never_rewritten if {
 
 test_a_write_has_nothing_to_hide if {
 	_judge(_for("password", "write", _i1), {}, {}) == {"allow": true, "reasons": ["own_password_write"]}
-	_judge(_for("token", "write", _i1), {"project_id": {"p-1": ["token:write"]}}, {}) == {"allow": true, "reasons": ["granted"]}
+	_judge(_for("token", "write", _i1), {}, {}) == {"allow": true, "reasons": ["session_token"]}
 }
 
 test_password_is_hidden_in_listings if {

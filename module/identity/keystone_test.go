@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// fakeKeystone answers as a test says, and counts the questions.
+type fakeKeystone struct {
+	*httptest.Server
+	asked atomic.Int64
+
+	mu     sync.Mutex
+	answer http.HandlerFunc
+}
+
+func newFakeKeystone(tb testing.TB, answer http.HandlerFunc) *fakeKeystone {
+	tb.Helper()
+	f := &fakeKeystone{answer: answer}
+	f.Server = httptest.NewServer(f)
+	tb.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeKeystone) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	answer := f.answer
+	f.mu.Unlock()
+	answer(w, r)
+}
+
+func (f *fakeKeystone) answers(answer http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answer = answer
+}
+
+// alice is a project-scoped token as Keystone 22 shows it, less what each test
+// adds or replaces.
+func alice(members string) string {
+	document := map[string]any{
+		"methods":    []string{"password"},
+		"user":       map[string]any{"id": "u1", "name": "alice", "domain": map[string]any{"id": "default", "name": "Default"}, "password_expires_at": nil},
+		"audit_ids":  []string{"EwPR35vxRL-R1lHY0kY-3w"},
+		"issued_at":  time.Now().UTC().Add(-time.Minute).Format("2006-01-02T15:04:05.000000Z"),
+		"expires_at": time.Now().UTC().Add(time.Hour).Format("2006-01-02T15:04:05.000000Z"),
+	}
+	if members == "" {
+		members = `"project": {"id": "` + tenantA + `", "name": "blue", "domain": {"id": "d1", "name": "Corp"}}, "is_domain": false,
+			"roles": [{"id": "2", "name": "reader"}, {"id": "1", "name": "metadata_reader"}, {"id": "2", "name": "reader"}]`
+	}
+	var more map[string]any
+	if err := json.Unmarshal([]byte("{"+members+"}"), &more); err != nil {
+		panic(err)
+	}
+	for name, value := range more {
+		document[name] = value
+	}
+	text, err := json.Marshal(map[string]any{"token": document})
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// tells answers as Keystone does about a valid token.
+func tells(document string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Subject-Token", r.Header.Get("X-Subject-Token"))
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(document))
+	}
+}
+
+// says answers with a status, and repeats the token.
+func says(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Subject-Token", r.Header.Get("X-Subject-Token"))
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintf(w, `{"error": {"code": %d, "message": "token %s"}}`, status, r.Header.Get("X-Auth-Token"))
+	}
+}
+
+func newKeystone(tb testing.TB, url string, edit func(*Keystone)) *Keystone {
+	tb.Helper()
+	k := &Keystone{URL: url}
+	if edit != nil {
+		edit(k)
+	}
+	provision(tb, k.Provision)
+	tb.Cleanup(func() { _ = k.Cleanup() })
+	return k
+}
+
+func withToken(tokens ...string) *http.Request { return request(http.Header{"X-Auth-Token": tokens}) }
+
+func (k *Keystone) identify(tokens ...string) (*decision.Caller, *decision.Refusal) {
+	return k.Identify(withToken(tokens...), loopback)
+}
+
+// refuses checks a refusal, and that it shows nothing of the token.
+func refuses(tb testing.TB, k *Keystone, reason decision.Reason, code string, tokens ...string) {
+	tb.Helper()
+	caller, refusal := k.identify(tokens...)
+	if caller != nil || refusal == nil || refusal.Reason != reason || refusal.Code != code {
+		tb.Errorf("%v, %v, want %s (%s)", caller, refusal, reason, code)
+		return
+	}
+	noSecret(tb, refusal, refusal.Error(), refusal.Err)
+}
+
+func TestKeystoneIdentifies(t *testing.T) {
+	user := map[string]any{
+		"user_id": "u1", "user_name": "alice", "user_domain_id": "default", "user_domain_name": "Default",
+		"expires_at": "2099-01-02T03:04:05Z",
+	}
+	with := func(more map[string]any) map[string]any {
+		all := make(map[string]any)
+		for _, claims := range []map[string]any{user, more} {
+			for name, value := range claims {
+				all[name] = value
+			}
+		}
+		return all
+	}
+	const expires = `"expires_at": "2099-01-02T03:04:05.678901Z"`
+	blue := map[string]any{"project_name": "blue", "project_domain_id": "d1", "project_domain_name": "Corp"}
+	const project = `"project": {"id": "` + tenantA + `", "name": "blue", "domain": {"id": "d1", "name": "Corp"}}`
+	for name, test := range map[string]struct {
+		members string
+		project string
+		roles   []string
+		claims  map[string]any
+	}{
+		"project":  {project + `, "roles": [{"name": "reader"}, {"name": "member"}, {"name": "reader"}]`, tenantA, []string{"member", "reader"}, with(blue)},
+		"domain":   {`"domain": {"id": "d1", "name": "Corp"}, "roles": [{"name": "admin"}]`, "", []string{"admin"}, with(map[string]any{"domain_id": "d1"})},
+		"system":   {`"system": {"all": true}, "roles": [{"name": "reader"}]`, "", []string{"reader"}, with(map[string]any{"system": true})},
+		"unscoped": {`"project": null`, "", nil, user},
+		"application credential": {
+			project + `, "application_credential": {"id": "ac1", "name": "ci", "restricted": true}`, tenantA, nil,
+			with(map[string]any{"project_name": "blue", "project_domain_id": "d1", "project_domain_name": "Corp", "application_credential_id": "ac1"}),
+		},
+		"trust": {
+			`"OS-TRUST:trust": {"id": "t1", "impersonation": true, "trustor_user": {"id": "u1"}, "trustee_user": {"id": "u2"}}`, "", nil,
+			with(map[string]any{"trust_id": "t1", "trustor_user_id": "u1", "trustee_user_id": "u2"}),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake := newFakeKeystone(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodGet || r.URL.RequestURI() != "/v3/auth/tokens?nocatalog" ||
+					r.Header.Get("X-Auth-Token") != planted || r.Header.Get("X-Subject-Token") != planted {
+					t.Errorf("asked %s %s %v", r.Method, r.URL, r.Header)
+				}
+				tells(alice(expires+","+test.members))(w, r)
+			})
+			k := newKeystone(t, fake.URL, nil)
+			want := &decision.Caller{
+				Source: "keystone", ID: "user:u1", ProjectID: test.project, Address: loopback, Roles: test.roles, Claims: test.claims,
+			}
+			for range 2 { // asked and remembered
+				caller, refusal := k.identify(planted)
+				if !reflect.DeepEqual(caller, want) {
+					t.Fatalf("%+v, %v\nwant %+v", caller, refusal, want)
+				}
+				caller.Claims["user_id"] = "changed" // it is the request's own
+				noSecret(t, caller, k)
+			}
+		})
+	}
+}
+
+func TestKeystoneAsksOnlyForTokens(t *testing.T) {
+	fake := newFakeKeystone(t, tells(alice("")))
+	k := newKeystone(t, fake.URL, nil)
+	if caller, refusal := k.Identify(request(http.Header{"X-Subject-Token": {planted}, "X-Service-Token": {planted}}), loopback); caller != nil || refusal != nil {
+		t.Errorf("claimed: %v, %v", caller, refusal)
+	}
+	refuses(t, k, decision.IdentityInvalid, "keystone_doubled", planted, planted)
+	refuses(t, k, decision.IdentityInvalid, "keystone_doubled", "", "")
+	for _, token := range []string{
+		"", " ", planted + " ", planted + "\t", planted + "\x00", "\x7f", planted + "é", planted + "\r\nX-Is-Admin: 1", strings.Repeat("a", maxKeystoneToken+1),
+	} {
+		refuses(t, k, decision.IdentityInvalid, "keystone_malformed", token)
+	}
+	if asked := fake.asked.Load(); asked != 0 {
+		t.Errorf("asked %d times", asked)
+	}
+	if caller, refusal := k.identify(strings.Repeat("a", maxKeystoneToken)); caller == nil {
+		t.Error(refusal)
+	}
+}
+
+func TestKeystoneHeaders(t *testing.T) {
+	k := new(Keystone)
+	if got := k.Headers(); !reflect.DeepEqual(got, []string{"X-Auth-Token", "X-Subject-Token", "X-Service-Token"}) {
+		t.Error(got)
+	}
+	k.Target = &TargetRule{By: targetByRequest}
+	if got := k.Headers(); got[len(got)-1] != HeaderTarget || k.TargetRule() != k.Target {
+		t.Error(got)
+	}
+}
+
+// What works without a socket, works before Provision or after its failure.
+func TestKeystoneLife(t *testing.T) {
+	fresh := new(Keystone)
+	if err := fresh.Start(); err == nil {
+		t.Error("started unprovisioned")
+	}
+	if err := fresh.Cleanup(); err != nil {
+		t.Error(err)
+	}
+	for want, k := range map[string]*Keystone{
+		"it must be https":     {URL: "http://keystone.example:5000/v3"},
+		"at most 5m0s":         {URL: "https://k/v3", Cache: caddy.Duration(6 * time.Minute)},
+		"cache_size -1":        {URL: "https://k/v3", CacheSize: -1},
+		"timeout 2m0s":         {URL: "https://k/v3", Timeout: caddy.Duration(2 * time.Minute)},
+		"reading ca":           {URL: "https://k/v3", CA: "/no/such.pem"},
+		"has no certificate":   {URL: "https://k/v3", CA: "keystone_test.go"},
+		"needs an inventory":   {URL: "https://k/v3", Target: &TargetRule{By: targetByAddress}},
+		"v3 endpoint, such as": {},
+	} {
+		if err := provisionError(t, k.Provision); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+		if err := k.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A request that outlives its configuration is answered as before.
+func TestKeystoneAnswersAfterCleanup(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	fake := newFakeKeystone(t, func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-release
+		tells(alice(""))(w, r)
+	})
+	k := newKeystone(t, fake.URL, func(k *Keystone) { k.Timeout = caddy.Duration(time.Minute) })
+	if err := k.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		if caller, refusal := k.identify(planted); caller == nil {
+			t.Error(refusal)
+		}
+	})
+	<-begun
+	for range 2 {
+		if err := k.Cleanup(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release)
+	done.Wait()
+	fake.answers(tells(alice("")))
+	if caller, refusal := k.identify(older); caller == nil {
+		t.Error(refusal)
+	}
+	// TestMain looks for connections that are left.
+}
+
+func TestKeystoneEndpoint(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://keystone.example:5000":     "https://keystone.example:5000/v3/",
+		"https://keystone.example:5000/":    "https://keystone.example:5000/v3/",
+		"https://keystone.example:5000/v3":  "https://keystone.example:5000/v3/",
+		"https://keystone.example:5000/v3/": "https://keystone.example:5000/v3/",
+		"https://cloud.example/identity/v3": "https://cloud.example/identity/v3/",
+		"http://127.0.0.1:5000/v3":          "http://127.0.0.1:5000/v3/",
+		"http://[::1]:5000":                 "http://[::1]:5000/v3/",
+		"http://localhost:5000":             "http://localhost:5000/v3/",
+	} {
+		if got, err := keystoneEndpoint(address); got != want || err != nil {
+			t.Errorf("%s: %s, %v", address, got, err)
+		}
+	}
+	for address, want := range map[string]string{
+		"":                                        "v3 endpoint",
+		"keystone.example":                        "v3 endpoint",
+		"keystone.example:5000/v3":                "v3 endpoint",
+		"https:///v3":                             "v3 endpoint",
+		"https://{env.KEYSTONE}/v3":               "v3 endpoint",
+		"ftp://keystone.example/v3":               "the scheme is https",
+		"http://keystone.example:5000/v3":         "must be https",
+		"http://127.0.0.1.example/v3":             "must be https",
+		"https://admin:" + planted + "@k/v3":      "without a user",
+		"https://k/v3?token=" + planted:           "without a query",
+		"https://k/v3#x":                          "without a query, a fragment",
+		"https://k/identity":                      "must end in /v3",
+		"https://k/v2.0":                          "must end in /v3",
+		"https://k/a%2Fv3":                        "anything encoded",
+		"https://admin:" + planted + "@k:port/v3": "v3 endpoint",
+	} {
+		got, err := keystoneEndpoint(address)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %s, %v, want %s", address, got, err, want)
+		}
+		noSecret(t, err)
+	}
+}
+
+func BenchmarkKeystoneRemembered(b *testing.B) {
+	fake := newFakeKeystone(b, tells(alice("")))
+	k := newKeystone(b, fake.URL, nil)
+	// As long as a Fernet token of a project.
+	r := withToken("gAAAAAB" + strings.Repeat("x", 176))
+	peer := netip.MustParseAddr("127.0.0.1")
+	b.ReportAllocs()
+	for b.Loop() {
+		if caller, refusal := k.Identify(r, peer); caller == nil {
+			b.Fatal(refusal)
+		}
+	}
+}
+
+func BenchmarkKeystoneUnclaimed(b *testing.B) {
+	k := newKeystone(b, "https://keystone.example", nil)
+	r := request(http.Header{"User-Agent": {"curl"}, "Accept": {"*/*"}})
+	b.ReportAllocs()
+	for b.Loop() {
+		if caller, refusal := k.Identify(r, loopback); caller != nil || refusal != nil {
+			b.Fatal("claimed")
+		}
+	}
+}
+
+func BenchmarkKeystoneAsked(b *testing.B) {
+	fake := newFakeKeystone(b, tells(alice("")))
+	k := newKeystone(b, fake.URL, func(k *Keystone) { k.Cache = -1 })
+	r := withToken(planted)
+	b.ReportAllocs()
+	for b.Loop() {
+		if caller, refusal := k.Identify(r, loopback); caller == nil {
+			b.Fatal(refusal)
+		}
+	}
+}
+
+// stubbed is a source whose Keystone takes every token.
+func stubbed(tb testing.TB) *Keystone {
+	tb.Helper()
+	user, err := readToken([]byte(alice("")))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tokens, err := newTokenCache(func(context.Context, string) (*keystoneUser, *decision.Refusal) { return user, nil }, time.Minute, 100)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &Keystone{tokens: tokens}
+}
+
+func FuzzKeystoneToken(f *testing.F) {
+	for _, token := range []string{"", "a", planted, "gAAAAABr", " a", "a\x00", "é", strings.Repeat("a", maxKeystoneToken+1)} {
+		f.Add(token)
+	}
+	k := stubbed(f)
+	f.Fuzz(func(t *testing.T, token string) {
+		caller, refusal := k.identify(token)
+		visible := len(token) > 0 && len(token) <= maxKeystoneToken && strings.IndexFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
+		if (caller != nil) != visible || (refusal == nil) != visible {
+			t.Errorf("%q: %v, %v", token, caller, refusal)
+		}
+		if !visible {
+			return
+		}
+		if key := k.tokens.hasher.hash(token); key != k.tokens.hasher.hash(token) || key == k.tokens.hasher.hash(token[1:]) {
+			t.Errorf("%q has no key of its own", token)
+		}
+	})
+}
+
+func FuzzKeystoneAnswer(f *testing.F) {
+	for _, document := range []string{"", "{}", "null", alice(""), alice(`"system": {"all": true}`), alice(`"domain": {"id": "d"}`), alice(`"bind": {"kerberos": "x"}`)} {
+		f.Add([]byte(document))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) {
+		user, err := readToken(document)
+		if err != nil {
+			return
+		}
+		caller := user.caller(loopback)
+		if !strings.HasPrefix(caller.ID, "user:") || len(caller.ID) == len("user:") || caller.InstanceID != "" || user.expires.IsZero() {
+			t.Errorf("%s\ngave %+v", document, caller)
+		}
+		if caller.ProjectID != "" && !validProjectID(caller.ProjectID) {
+			t.Errorf("project %q", caller.ProjectID)
+		}
+		if len(caller.Claims) > 14 || len(caller.Roles) > maxKeystoneRoles {
+			t.Errorf("%d claims, %d roles", len(caller.Claims), len(caller.Roles))
+		}
+	})
+}
