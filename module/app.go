@@ -32,6 +32,8 @@ func init() {
 // Caddy starts apps in no order, so that a site may serve before this app has
 // started; all that a request needs is ready when the site is provisioned.
 type App struct {
+	ctx         caddy.Context
+	sources     identity.Chain // of all sites
 	engines     []*pooledEngine
 	background  []starter
 	inventories []*identity.InventoryFile
@@ -49,11 +51,15 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision registers the metrics with this configuration's registry.
 func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
 	return registerMetrics(ctx.GetMetricsRegistry(), a)
 }
 
 // Start begins to watch policies and inventories.
 func (a *App) Start() error {
+	if err := a.checkRunningAdmin(); err != nil {
+		return err
+	}
 	for _, used := range a.policies() {
 		if err := startEngine(used.pooledEngine); err != nil {
 			return fmt.Errorf("starting policy: %w", err)
@@ -111,6 +117,7 @@ func (a *App) add(h *Handler) {
 	if latch, ok := h.latch.(starter); ok {
 		a.background = append(a.background, latch)
 	}
+	a.sources = append(a.sources, h.identities...)
 	for _, source := range h.identities {
 		if part, ok := source.(starter); ok {
 			a.background = append(a.background, part)

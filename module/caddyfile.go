@@ -27,6 +27,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
+	if err := checkProcessAdmin(h, handler); err != nil {
+		return nil, err
+	}
 	return h.NewRoute(nil, handler), nil
 }
 
@@ -64,6 +67,9 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //			trust  <cidr>...
 //		}
 //		identify remote_ip <inventory-file>
+//		identify process {
+//			target <remote_ip|claim|request> …
+//		}
 //		identify anonymous
 //
 //		policy [<path>...] {

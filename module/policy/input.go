@@ -21,6 +21,8 @@ var names = struct {
 	size, format, keyBits                                             *ast.Term
 	source, instanceID, projectID, address, roles, claims, process    *ast.Term
 	dialect, kind, key, action, sensitive, present, valid, ageSeconds *ast.Term
+	pid, userID, user, groupIDs, groups, executable, commandLineSHA   *ast.Term
+	cgroup, unit, containerID                                         *ast.Term
 	emptyString, emptyArray, emptyObject, null                        *ast.Term
 }{
 	version: ast.StringTerm("version"), request: ast.StringTerm("request"), caller: ast.StringTerm("caller"),
@@ -34,6 +36,10 @@ var names = struct {
 	process: ast.StringTerm("process"), dialect: ast.StringTerm("dialect"), kind: ast.StringTerm("kind"),
 	key: ast.StringTerm("key"), action: ast.StringTerm("action"), sensitive: ast.StringTerm("sensitive"),
 	present: ast.StringTerm("present"), valid: ast.StringTerm("valid"), ageSeconds: ast.StringTerm("age_seconds"),
+	pid: ast.StringTerm("pid"), userID: ast.StringTerm("user_id"), user: ast.StringTerm("user"),
+	groupIDs: ast.StringTerm("group_ids"), groups: ast.StringTerm("groups"), executable: ast.StringTerm("executable"),
+	commandLineSHA: ast.StringTerm("command_line_sha256"), cgroup: ast.StringTerm("cgroup"),
+	unit: ast.StringTerm("unit"), containerID: ast.StringTerm("container_id"),
 	emptyString: ast.StringTerm(""), emptyArray: ast.ArrayTerm(), emptyObject: ast.ObjectTerm(), null: ast.NullTerm(),
 }
 
@@ -44,7 +50,7 @@ var words = func() map[string]*ast.Term {
 		"GET", "HEAD", "POST", "PUT", "DELETE", "HTTP/1.0", "HTTP/1.1", "HTTP/2.0",
 		"read", "write", "listing", "metadata", "password", "userdata", "vendordata", "network", "credentials",
 		"token", "health", "unknown", "empty", "rsa_base64", "text", "binary",
-		"neutron", "remote_ip", "anonymous", "openstack", "ec2", "latest", "meta-data", "user-data",
+		"neutron", "remote_ip", "process", "anonymous", "openstack", "ec2", "latest", "meta-data", "user-data",
 		"meta_data.json", "user_data", "vendor_data.json", "vendor_data2.json", "network_data.json",
 		"169.254.169.254", "user-agent", "accept", "content-type", "*/*", "text/plain", "application/json",
 	} {
@@ -79,7 +85,7 @@ func InputValue(in *decision.Input) (ast.Value, error) {
 			member{names.address, t.address(in.Caller.Address)},
 			member{names.roles, t.texts(in.Caller.Roles)},
 			member{names.claims, claims},
-			member{names.process, names.null},
+			member{names.process, t.process(in.Caller.Process)},
 		)},
 		member{names.target, t.object(
 			member{names.instanceID, t.text(in.Target.InstanceID)},
@@ -141,6 +147,35 @@ func (t *terms) address(address netip.Addr) *ast.Term {
 		return names.emptyString
 	}
 	return t.text(address.String())
+}
+
+func (t *terms) numbers(list []int) *ast.Term {
+	if len(list) == 0 {
+		return names.emptyArray
+	}
+	items := make([]*ast.Term, len(list))
+	for i, number := range list {
+		items[i] = ast.InternedTerm(number)
+	}
+	return t.term(ast.NewArray(items...))
+}
+
+func (t *terms) process(p *decision.Process) *ast.Term {
+	if p == nil {
+		return names.null
+	}
+	return t.object(
+		member{names.pid, ast.InternedTerm(p.PID)},
+		member{names.userID, ast.InternedTerm(p.UserID)},
+		member{names.user, t.text(p.User)},
+		member{names.groupIDs, t.numbers(p.GroupIDs)},
+		member{names.groups, t.texts(p.Groups)},
+		member{names.executable, t.text(p.Executable)},
+		member{names.commandLineSHA, t.text(p.CommandLineSHA256)},
+		member{names.cgroup, t.text(p.Cgroup)},
+		member{names.unit, t.text(p.Unit)},
+		member{names.containerID, t.text(p.ContainerID)},
+	)
 }
 
 func (t *terms) request(r *decision.Request) *ast.Term {

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -24,7 +25,6 @@ func viaJSON(t testing.TB, in *decision.Input) map[string]any {
 		t.Fatal(err)
 	}
 	caller := doc["caller"].(map[string]any)
-	caller["process"] = nil // no source fills it yet
 	// A policy never meets null where a list or an object belongs.
 	empty := func(object map[string]any, name string, value any) {
 		if object[name] == nil {
@@ -34,6 +34,10 @@ func viaJSON(t testing.TB, in *decision.Input) map[string]any {
 	request := doc["request"].(map[string]any)
 	empty(caller, "roles", []any{})
 	empty(caller, "claims", map[string]any{})
+	if process, ok := caller["process"].(map[string]any); ok {
+		empty(process, "group_ids", []any{})
+		empty(process, "groups", []any{})
+	}
 	empty(request, "segments", []any{})
 	empty(request, "query", map[string]any{})
 	empty(request, "headers", map[string]any{})
@@ -46,7 +50,16 @@ func inputs() map[string]*decision.Input {
 	full.Caller.Roles = []string{"windows", "linux"}
 	full.Caller.Claims = map[string]any{"sub": "x", "n": json.Number("12"), "deep": map[string]any{"a": []any{true, nil, 1.5}}}
 	full.Session = decision.Session{Present: true, Valid: true, AgeSeconds: 100000}
+	process, bare := instance(decision.KindMetadata, decision.Read), instance(decision.KindMetadata, decision.Read)
+	process.Caller.Process = &decision.Process{
+		PID: 4711, UserID: 1000, User: "ann", GroupIDs: []int{1000, 4, 100000}, Groups: []string{"ann", "adm"},
+		Executable: "/usr/bin/agent", CommandLineSHA256: strings.Repeat("0a", 32),
+		Cgroup: "/system.slice/agent.service", Unit: "agent.service", ContainerID: strings.Repeat("f0", 32),
+	}
+	bare.Caller.Process = &decision.Process{PID: 1}
 	return map[string]*decision.Input{
+		"process":  process,
+		"bare":     bare,
 		"zero":     {},
 		"instance": instance(decision.KindMetadata, decision.Read),
 		"full":     full,
@@ -113,6 +126,15 @@ func TestInputWithManyWords(t *testing.T) {
 
 func BenchmarkInput(b *testing.B) {
 	in := instance(decision.KindMetadata, decision.Read)
+	b.Run("process", func(b *testing.B) {
+		b.ReportAllocs()
+		in := inputs()["process"]
+		for b.Loop() {
+			if _, err := InputValue(in); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("built", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
