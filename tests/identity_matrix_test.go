@@ -190,12 +190,9 @@ func TestIdentityMatrix(t *testing.T) {
 	sources := matrix(t, authority, tokens)
 	var chains [][]identitySource
 	for i, first := range sources {
-		if first.name == "process" {
-			continue
-		}
 		chains = append(chains, []identitySource{first})
 		for j, second := range sources {
-			if i != j && second.name != "process" && first.name != "anonymous" {
+			if i != j && first.name != "anonymous" {
 				chains = append(chains, []identitySource{first, second})
 			}
 		}

@@ -38,7 +38,7 @@ func (f *fakeKeystone) wantAsked(tb testing.TB, want int64) {
 	}
 }
 
-func identified(tb testing.TB, k *Keystone, token string) {
+func identifiedUser(tb testing.TB, k *Keystone, token string) {
 	tb.Helper()
 	if caller, refusal := k.identify(token); caller == nil {
 		tb.Error(refusal)
@@ -50,16 +50,16 @@ func TestKeystoneRemembers(t *testing.T) {
 	k := newKeystone(t, fake.URL, nil)
 	var c clock
 	c.set(k)
-	identified(t, k, planted)
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.wantAsked(t, 1)
-	identified(t, k, older)
+	identifiedUser(t, k, older)
 	fake.wantAsked(t, 2)
 
 	// Revoked: noticed when the time is over, not later.
 	fake.answers(says(http.StatusNotFound))
 	c.forward(defaultKeystoneCache - time.Nanosecond)
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.wantAsked(t, 2)
 	c.forward(time.Nanosecond)
 	refuses(t, k, decision.IdentityInvalid, "keystone_token_invalid", planted)
@@ -71,7 +71,7 @@ func TestKeystoneRemembers(t *testing.T) {
 	refuses(t, k, decision.IdentityInvalid, "keystone_token_invalid", planted)
 	fake.wantAsked(t, 3)
 	c.forward(time.Nanosecond)
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.wantAsked(t, 4)
 }
 
@@ -80,10 +80,10 @@ func TestKeystoneBelievesNoExpiredToken(t *testing.T) {
 	k := newKeystone(t, fake.URL, nil)
 	var c clock
 	c.set(k)
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.answers(says(http.StatusUnauthorized))
 	c.forward(9 * time.Second)
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	c.forward(time.Second)
 	refuses(t, k, decision.IdentityInvalid, "keystone_token_invalid", planted)
 	fake.wantAsked(t, 2)
@@ -95,20 +95,20 @@ func TestKeystoneForgetsFaults(t *testing.T) {
 	k := newKeystone(t, fake.URL, nil)
 	refuses(t, k, decision.IdentityUnavailable, "keystone_unavailable", planted)
 	fake.answers(tells(alice("")))
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.answers(says(http.StatusBadGateway))
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.wantAsked(t, 2)
 }
 
 func TestKeystoneWithoutCache(t *testing.T) {
 	fake := newFakeKeystone(t, tells(alice("")))
 	k := newKeystone(t, fake.URL, func(k *Keystone) { k.Cache = -1 })
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.answers(says(http.StatusNotFound))
 	refuses(t, k, decision.IdentityInvalid, "keystone_token_invalid", planted)
 	fake.answers(tells(alice("")))
-	identified(t, k, planted)
+	identifiedUser(t, k, planted)
 	fake.wantAsked(t, 3)
 }
 
@@ -122,21 +122,21 @@ func TestKeystoneFlood(t *testing.T) {
 	})
 	k := newKeystone(t, fake.URL, func(k *Keystone) { k.CacheSize = 10 })
 	for i := range 5 {
-		identified(t, k, fmt.Sprint("good", i))
+		identifiedUser(t, k, fmt.Sprint("good", i))
 	}
 	for i := range 300 {
 		refuses(t, k, decision.IdentityInvalid, "keystone_token_invalid", fmt.Sprint("bad", i))
 	}
 	fake.wantAsked(t, 305)
 	for i := range 5 {
-		identified(t, k, fmt.Sprint("good", i))
+		identifiedUser(t, k, fmt.Sprint("good", i))
 	}
 	fake.wantAsked(t, 305)
 	if size := k.tokens.refused.EstimatedSize(); size > 20 {
 		t.Errorf("%d refused tokens are kept", size)
 	}
 	for i := range 300 {
-		identified(t, k, fmt.Sprint("more", i))
+		identifiedUser(t, k, fmt.Sprint("more", i))
 	}
 	if size := k.tokens.taken.EstimatedSize(); size > 20 {
 		t.Errorf("%d tokens are kept", size)
@@ -170,7 +170,7 @@ func TestKeystoneSharesAQuestion(t *testing.T) {
 	})
 	eventually(t, func() bool { return waiting(k) == 1 })
 	for range 20 {
-		all.Go(func() { identified(t, k, planted) })
+		all.Go(func() { identifiedUser(t, k, planted) })
 	}
 	eventually(t, func() bool { return waiting(k) == 21 })
 	hangUp()
@@ -209,7 +209,7 @@ func TestKeystoneCallsAQuestionOff(t *testing.T) {
 			done.Wait()
 			<-ended
 			fake.answers(tells(alice("")))
-			identified(t, k, planted)
+			identifiedUser(t, k, planted)
 			fake.answers(func(_ http.ResponseWriter, r *http.Request) {
 				close(begun)
 				<-r.Context().Done()
