@@ -39,7 +39,11 @@ func (a *App) checkRunningAdmin() error {
 	if err != nil {
 		return err
 	}
-	for limit := time.Now().Add(adminGone); ; {
+	limit := time.Now()
+	if caddy.ActiveContext().Context != nil { // there is a configuration before
+		limit = limit.Add(adminGone)
+	}
+	for {
 		found, err := openListener(sites)
 		if err != nil {
 			return fmt.Errorf("looking for an admin API that every local process can reach, which identify process cannot stand beside: %w", err)
@@ -50,7 +54,7 @@ func (a *App) checkRunningAdmin() error {
 		if time.Now().After(limit) {
 			return fmt.Errorf("identify process cannot stand beside an admin API that every local process can reach, and it listens on %s: %s; until a good configuration is loaded, it goes on listening there", found, adminAdvice)
 		}
-		time.Sleep(50 * time.Millisecond) // there is nothing that tells when it has closed
+		time.Sleep(200 * time.Millisecond) // there is nothing that tells when it has closed
 	}
 }
 

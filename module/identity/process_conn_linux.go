@@ -3,7 +3,6 @@
 package identity
 
 import (
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,8 +11,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -49,13 +46,13 @@ type socket struct {
 // nil. A request without one came over HTTP/3, and from nobody that could be
 // found.
 func localConnection(r *http.Request) (*localConn, *decision.Refusal) {
-	conn, _ := r.Context().Value(caddyhttp.ConnCtxKey).(net.Conn)
-	if conn == nil {
+	conn := Connection(r)
+	if conn == nil && r.ProtoMajor == 3 {
 		return nil, nil
 	}
 	local := new(localConn)
 	var err error
-	switch conn := innermost(conn).(type) {
+	switch conn := conn.(type) {
 	case *net.UnixConn:
 		local.raw, err = conn.SyscallConn()
 	case *net.TCPConn:
@@ -74,29 +71,12 @@ func localConnection(r *http.Request) (*localConn, *decision.Refusal) {
 	default:
 		// Whether this is a caller of ours cannot be seen, and no weaker source
 		// may answer for one that is.
-		err = fmt.Errorf("a listener wrapper hides the connection in a %T", conn)
+		err = fmt.Errorf("the connection is hidden in a %T by a listener wrapper", conn)
 	}
 	if err != nil {
 		return nil, decision.RefuseWith(decision.IdentityInvalid, "process_connection_hidden", err)
 	}
 	return local, nil
-}
-
-// innermost is the kernel's connection below TLS and the PROXY protocol.
-func innermost(conn net.Conn) net.Conn {
-	for range 8 { // layers; more than anyone has
-		switch layer := conn.(type) {
-		case *proxyproto.Conn:
-			conn = layer.Raw()
-		case *tls.Conn:
-			conn = layer.NetConn()
-		case interface{ NetConn() net.Conn }:
-			conn = layer.NetConn()
-		default:
-			return conn
-		}
-	}
-	return conn
 }
 
 func endpointsOf(conn *net.TCPConn) (endpoints, error) {
