@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,7 @@ func TestShippedCaddyfiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := harness.New(t, nil, "METAGUARD_NEUTRON_SECRET="+secret)
+			p := newShipped(t, nil)
 			if output, err := p.Command("validate", "--config", file); err != nil || strings.Contains(output, secret) {
 				t.Errorf("%v\n%s", err, output)
 			}
@@ -117,6 +118,20 @@ func decode(t *testing.T, p *harness.Process, file string) (config adaptedConfig
 	return config
 }
 
+// newShipped is a process that has what shipped Caddyfiles ask of an operator.
+func newShipped(t *testing.T, files map[string]string) *harness.Process {
+	t.Helper()
+	authority := harness.NewAuthority(t)
+	certificate, key := authority.Server()
+	all := map[string]string{"tls.pem": certificate, "tls.key": key, "ca.pem": authority.PEM()}
+	maps.Copy(all, files)
+	p := harness.New(t, all, "METAGUARD_NEUTRON_SECRET="+secret)
+	for name, file := range map[string]string{"TLS_CERTIFICATE": "tls.pem", "TLS_KEY": "tls.key", "CLIENT_CA": "ca.pem", "JWKS_CA": "ca.pem"} {
+		p.Setenv("METAGUARD_"+name, filepath.Join(p.Dir, file))
+	}
+	return p
+}
+
 // shippedSite is a shipped Caddyfile in a folder of its own, with what lies
 // beside it, after replacing what must differ in a test.
 func shippedSite(t *testing.T, name, address string, upstream *harness.Upstream, replace map[string]string) *managed {
@@ -135,7 +150,7 @@ func shippedSite(t *testing.T, name, address string, upstream *harness.Upstream,
 		t.Fatal(err)
 	}
 	m := &managed{admin: harness.NewAdmin(t), site: &site{
-		Process: harness.New(t, files, "METAGUARD_NEUTRON_SECRET="+secret), address: address, upstream: upstream,
+		Process: newShipped(t, files), address: address, upstream: upstream,
 	}}
 	if upstream != nil {
 		m.Setenv("METAGUARD_UPSTREAM", upstream.Address)

@@ -112,6 +112,38 @@ func TestMTLS(t *testing.T) {
 	}
 }
 
+// The latch and the fingerprint are the target's, whoever writes or reads.
+func TestTargetPassword(t *testing.T) {
+	t.Parallel()
+	s, authority := secureSite(t, "identify mtls {\n\ttarget request inventory.json\n}\nidentify remote_ip inventory.json\npolicy policy", map[string]string{
+		"policy/data.json": `{"metaguard": {"grants": {"caller_id": {"subject:CN=rescue": ["password:read", "password:write", "target:any"]}}}}`,
+	})
+	s.Run(s.address)
+	rescue := authority.Issue(named("rescue"))
+	write := func(certificate *tls.Certificate, headers, body string) harness.Answer {
+		return s.over(t, authority, certificate, fmt.Sprintf("POST /openstack/latest/password HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s", len(body), headers, body))
+	}
+	read := func(headers string) harness.Answer {
+		return s.over(t, authority, &rescue, "GET /openstack/latest/password HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"+headers+"\r\n")
+	}
+	target := func(id string) string { return "X-Metaguard-Target: " + id + "\r\n" }
+	if answer := write(&rescue, target(instance1), "for the first"); answer.Status != 200 {
+		t.Fatalf("%d %q", answer.Status, answer.Body)
+	}
+	if answer := write(nil, "", "its own"); reason(answer) != "password_already_set" {
+		t.Errorf("the instance itself, which is 127.0.0.1: %d %q", answer.Status, answer.Body)
+	}
+	if answer := write(&rescue, target(instance2), "for the second"); answer.Status != 200 {
+		t.Errorf("another target: %d %q", answer.Status, answer.Body)
+	}
+	for id, status := range map[string]int{instance1: 200, instance2: 502} {
+		s.upstream.Script(func(string) string { return harness.OK("for the first") })
+		if answer := read(target(id)); answer.Status != status || status == 502 && reason(answer) != "password_mismatch" {
+			t.Errorf("%s: %d %q", id, answer.Status, answer.Body)
+		}
+	}
+}
+
 // A certificate that expires ends what its connection may do.
 func TestMTLSExpires(t *testing.T) {
 	t.Parallel()
