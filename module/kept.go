@@ -42,7 +42,7 @@ const (
 // Why get gave up waiting.
 var (
 	errClientGone = errors.New("the client went away")
-	errKeyTimeout = errors.New("Caddy's storage takes too long")
+	errKeyTimeout = errors.New("storage takes too long")
 )
 
 // get gives what was made, or makes it.

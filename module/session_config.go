@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/identity"
 	"github.com/metaguard/metaguard/module/session"
@@ -35,7 +36,8 @@ type SessionConfig struct {
 	// the policy asks for one, or `required`.
 	Mode string `json:"mode,omitempty"`
 	// The longest time for which a token can be asked, 1s to 6h; a token that
-	// was made for longer ends then, too. Default: 6h.
+	// was made for longer ends then, too. cloud-init and others ask for 6h and
+	// cannot be told to ask for less. Default: 6h.
 	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
 	// The secrets that protect tokens, of at least 32 bytes, as placeholders
 	// `{env.NAME}` or `{file.PATH}`: the first makes tokens, all are accepted.
@@ -172,6 +174,9 @@ func (h *Handler) unmarshalRequireHeader(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) != 2 || args[0] == "" || args[1] == "" {
 		return d.Err("it is `require_header <name> <value>`")
+	}
+	if err := canonical.CheckForwardHeader(args[0]); err != nil {
+		return d.WrapErr(err)
 	}
 	h.RequireHeader = &RequiredHeader{Name: args[0], Value: args[1]}
 	return nil

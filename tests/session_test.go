@@ -457,8 +457,12 @@ func TestSessionReplicas(t *testing.T) {
 		token  string
 		status int
 	}{
-		{before, old, 200}, {during, old, 200}, {after, old, 401},
-		{before, fresh, 401}, {during, fresh, 200}, {after, fresh, 200},
+		{before, old, 200},
+		{during, old, 200},
+		{after, old, 401},
+		{before, fresh, 401},
+		{during, fresh, 200},
+		{after, fresh, 200},
 	} {
 		if answer := test.at.ask(t, "127.0.0.1", "GET "+userData, tokenHeader+": "+test.token); answer.Status != test.status {
 			t.Errorf("%s: %d %q", test.at.address, answer.Status, answer.Body)

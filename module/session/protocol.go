@@ -65,7 +65,7 @@ func (e *Endpoint) TTL(header http.Header, limit time.Duration) (time.Duration, 
 		return 0, decision.Refuse(decision.HeaderRefused, "session_ttl")
 	}
 	seconds, err := strconv.ParseUint(text, 10, 32) // takes digits only
-	ttl := time.Duration(seconds) * time.Second     //nolint:gosec // five digits
+	ttl := time.Duration(seconds) * time.Second
 	if err != nil || ttl > limit || ttl > MaxTTL {
 		return 0, decision.Refuse(decision.HeaderRefused, "session_ttl")
 	}

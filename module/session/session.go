@@ -49,8 +49,9 @@ import (
 const (
 	// MinSecret is the shortest secret of which keys are made, in bytes.
 	MinSecret = 32
-	// MinTTL and MaxTTL are how long a token can be asked for, as in IMDSv2.
+	// MinTTL is the shortest time for which a token can be asked, as in IMDSv2.
 	MinTTL = time.Second
+	// MaxTTL is the longest.
 	MaxTTL = 6 * time.Hour
 )
 

@@ -57,8 +57,8 @@ func (k *Keys) Issue(holder Holder, now time.Time, ttl time.Duration) string {
 	raw[0] = version
 	_, _ = rand.Read(raw[1:]) // never fails (crypto/rand)
 	times := make([]byte, 0, timesSize)
-	times = binary.BigEndian.AppendUint64(times, uint64(now.UnixMilli()))                         //nolint:gosec // after 1970
-	times = binary.BigEndian.AppendUint64(times, uint64(now.Add(min(ttl, k.maxTTL)).UnixMilli())) //nolint:gosec // after 1970
+	times = binary.BigEndian.AppendUint64(times, uint64(now.UnixMilli()))
+	times = binary.BigEndian.AppendUint64(times, uint64(now.Add(min(ttl, k.maxTTL)).UnixMilli()))
 	raw = k.ciphers[0].Seal(raw, raw[1:nonceEnd], times, holder.appendTo(nil))
 	return encoding.EncodeToString(raw)
 }
@@ -90,8 +90,8 @@ func (k *Keys) Check(token string, holder Holder, now time.Time) (age time.Durat
 
 // live holds the times of a token of ours against the clock.
 func (k *Keys) live(times []byte, now time.Time) (age time.Duration, _ *decision.Refusal) {
-	issued := time.UnixMilli(int64(binary.BigEndian.Uint64(times)))      //nolint:gosec // we wrote it
-	expires := time.UnixMilli(int64(binary.BigEndian.Uint64(times[8:]))) //nolint:gosec // we wrote it
+	issued := time.UnixMilli(int64(binary.BigEndian.Uint64(times)))
+	expires := time.UnixMilli(int64(binary.BigEndian.Uint64(times[8:])))
 	switch {
 	case issued.After(now.Add(maxAhead)):
 		return 0, decision.Refuse(decision.SessionInvalid, "session_future")

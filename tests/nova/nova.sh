@@ -11,6 +11,7 @@
 #   nova.sh stored <instance-id>                       the stored password of an instance, as JSON
 #   nova.sh clear <instance-id>                        remove that password, as a rebuild does
 #   nova.sh crawl <url> [<source> [<header>...]]       what cloud-init finds there, as JSON
+#   nova.sh crawl_ec2 <url> <source>                   what its EC2 data source finds there with a token, as JSON
 #   nova.sh status | stop
 #
 # Settings are environment variables; README.md beside this file explains them.
@@ -279,7 +280,8 @@ case ${1:-} in
 	echo) echo_paths "${2:-}" ;;
 	stored | clear) "$python" "$here/database.py" "$state" "$1" "$2" ;;
 	crawl) environment; "$python" "$here/crawl.py" "${@:2}" ;;
+	crawl_ec2) environment; "$python" "$here/crawl_ec2.py" "${@:2}" ;;
 	status) status ;;
 	stop) stop ;;
-	*) sed -n '4,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+	*) sed -n '4,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
