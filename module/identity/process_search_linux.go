@@ -131,7 +131,7 @@ func (f *processFinder) agree(holders []place, s socket) (*seenProcess, place, e
 		if seen.process.CommandLineSHA256 != chosen.process.CommandLineSHA256 {
 			chosen.process.CommandLineSHA256, seen.process.CommandLineSHA256 = "", ""
 		}
-		if holder.pid == s.pid || at.pid != s.pid && older(seen, chosen) {
+		if holder.pid == s.pid || at.pid != s.pid && startedBefore(seen, chosen) {
 			chosen, at = seen, holder
 		}
 	}
@@ -151,6 +151,6 @@ func alike(a, b *seenProcess) bool {
 		a.link == b.link && a.process.Executable == b.process.Executable && a.process.Cgroup == b.process.Cgroup
 }
 
-func older(a, b *seenProcess) bool {
+func startedBefore(a, b *seenProcess) bool {
 	return a.started < b.started || a.started == b.started && a.process.PID < b.process.PID
 }
