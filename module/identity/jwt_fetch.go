@@ -76,7 +76,7 @@ func (s *JWKS) open(issuer string, logger *zap.Logger) (*jwtKeys, error) {
 	at, err := parseKeyURL(server.address)
 	switch {
 	case err != nil && s.URL == "":
-		return nil, fmt.Errorf("issuer %s cannot be asked for its keys: %w; or say where they are: jwks <url|file>", issuer, err)
+		return nil, fmt.Errorf("the issuer of identify jwt cannot be asked for its keys: %w; or say where they are: jwks <url|file>", err)
 	case err != nil:
 		return nil, fmt.Errorf("jwks %s: %w", at.Redacted(), err)
 	case s.URL == "" && (at.RawQuery != "" || at.ForceQuery):
