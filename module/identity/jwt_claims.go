@@ -5,6 +5,7 @@ package identity
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -130,23 +131,20 @@ func (s claimSet) time(claim int) (at time.Time, present, ok bool) {
 }
 
 // find gives the claim of a name: the member of the whole name, or what the
-// longest part before a dot leads to. What is null is not there.
-func (s claimSet) find(name string) (any, bool) {
+// longest part before a dot leads to. It is nil if it is not there, or null.
+func (s claimSet) find(name string) (any, error) {
 	for end := len(name); end > 0; end = strings.LastIndexByte(name[:end], '.') {
 		i, ok := s.reader.index[name[:end]]
 		if !ok || s.values[i] == nil {
 			continue
 		}
 		value, err := decodeClaim(s.values[i])
-		if err != nil {
-			return nil, false
-		}
-		if end < len(name) {
+		if err == nil && end < len(name) {
 			value = within(value, name[end+1:])
 		}
-		return value, value != nil
+		return value, err
 	}
-	return nil, false
+	return nil, nil
 }
 
 // within goes on where find is inside of an object.
@@ -165,12 +163,15 @@ func within(value any, name string) any {
 	return nil
 }
 
-// allowed gives what policies see, nil if that is nothing.
-func (s claimSet) allowed() map[string]any {
+// allowed gives what policies see.
+func (s claimSet) allowed() (map[string]any, error) {
 	claims := make(map[string]any, len(s.reader.allowed))
 	for _, name := range s.reader.allowed {
-		value, ok := s.find(name)
-		if !ok {
+		value, err := s.find(name)
+		if err != nil {
+			return nil, err
+		}
+		if value == nil {
 			continue
 		}
 		if text, single := value.(string); single && name == "aud" {
@@ -179,8 +180,11 @@ func (s claimSet) allowed() map[string]any {
 		}
 		claims[name] = value
 	}
-	return claims
+	return claims, nil
 }
+
+// errNumber is about a number that policies could not count with.
+var errNumber = errors.New("a number is too large")
 
 // decodeClaim gives a value as JSON knows it. Numbers stay as they are
 // written: a large id is not rounded.
@@ -191,8 +195,36 @@ func decodeClaim(value jsontext.Value) (any, error) {
 	var decoded any
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.UseNumber()
-	err := decoder.Decode(&decoded)
-	return decoded, err
+	if err := decoder.Decode(&decoded); err != nil {
+		return nil, err
+	}
+	if !countable(decoded) {
+		return nil, errNumber
+	}
+	return decoded, nil
+}
+
+// countable tells whether all numbers are within a float's range: to add one
+// to 1e999999999 takes memory without end.
+func countable(value any) bool {
+	switch value := value.(type) {
+	case json.Number:
+		_, err := value.Float64()
+		return err == nil
+	case []any:
+		for _, item := range value {
+			if !countable(item) {
+				return false
+			}
+		}
+	case map[string]any:
+		for _, item := range value {
+			if !countable(item) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // rolesOf reads a list of strings, or one string with blanks between roles. No

@@ -22,8 +22,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 const (
@@ -207,9 +205,6 @@ func provisionJWT(tb testing.TB, j *JWT) {
 	}
 	tb.Cleanup(func() { _ = j.Cleanup() })
 }
-
-// logTo makes the source log into a logger of the test.
-func logTo(j *JWT, logger *zap.Logger) { j.keys.logger = logger }
 
 func withBearer(token string) *http.Request {
 	return request(http.Header{"Authorization": {"Bearer " + token}})

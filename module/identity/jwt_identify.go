@@ -35,7 +35,7 @@ const maxSubject = 255
 //   - jwt_signature_wrong
 //   - jwt_subject: `sub` is missing or no 1 to 255 printable ASCII bytes
 //   - jwt_claim: a claim is missing or not of its form: `exp`, `nbf`, `iat`,
-//     the project, the roles
+//     the project, the roles, a number beyond all measure
 //   - jwt_keys_unavailable, with identity_unavailable: there are no keys, none
 //     young enough, or whether there is a new one cannot be asked
 func (j *JWT) Identify(r *http.Request, peer netip.Addr) (*decision.Caller, *decision.Refusal) {
@@ -182,22 +182,26 @@ func (j *JWT) caller(token *token, peer netip.Addr) (*decision.Caller, *decision
 	if !ok || subject == "" || len(subject) > maxSubject || !printable(subject) {
 		return nil, invalid("jwt_subject")
 	}
+	claims, err := token.allowed()
+	if err != nil {
+		return nil, invalid("jwt_claim")
+	}
 	caller := &decision.Caller{
 		Source:  jwtName,
 		ID:      "jwt:" + j.Issuer + "#" + subject,
 		Address: plain(peer),
-		Claims:  token.allowed(),
+		Claims:  claims,
 	}
 	if j.Project != "" {
-		value, _ := token.find(j.Project)
+		value, _ := token.find(j.Project) // an error leaves none
 		caller.ProjectID, _ = value.(string)
 		if !validProjectID(caller.ProjectID) {
 			return nil, invalid("jwt_claim")
 		}
 	}
 	if j.Roles != "" {
-		value, _ := token.find(j.Roles)
-		if caller.Roles, ok = rolesOf(value); !ok {
+		value, err := token.find(j.Roles)
+		if caller.Roles, ok = rolesOf(value); !ok || err != nil {
 			return nil, invalid("jwt_claim")
 		}
 	}

@@ -9,7 +9,11 @@ import (
 
 func TestJWTKeysThatAreSkipped(t *testing.T) {
 	k := testKeys()
-	private := jwkOf(k.p256, "private").but(doc{"d": encode(string(k.p256.D.FillBytes(make([]byte, 32))))})
+	scalar, err := k.p256.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := jwkOf(k.p256, "private").but(doc{"d": encode(string(scalar))})
 	tests := map[string]struct {
 		key  doc
 		want string // algorithms; empty: skipped

@@ -4,6 +4,7 @@ package identity
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http"
@@ -117,6 +118,7 @@ func attacks() map[string]struct{ token, code string } {
 		"nbf null":                 {signedText(k.rsa, goodHeader().String(), strings.Replace(goodPayload().String(), `"nbf":`, `"nbf":null,"x":`, 1)), "jwt_claim"},
 		"iat to come":              {payload(doc{"iat": now + 90}), "jwt_not_yet_valid"},
 		"iat a list":               {payload(doc{"iat": []int{1}}), "jwt_claim"},
+		"claim beyond numbers":     {payload(doc{"groups": []any{json.Number("1"), json.Number("1e999999999")}}), "jwt_claim"},
 		"subject missing":          {payload(doc{"sub": nil}), "jwt_subject"},
 		"subject empty":            {payload(doc{"sub": ""}), "jwt_subject"},
 		"subject too long":         {payload(doc{"sub": strings.Repeat("s", 256)}), "jwt_subject"},
