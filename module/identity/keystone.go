@@ -52,7 +52,8 @@ func init() { caddy.RegisterModule(new(Keystone)) }
 // Tokens that are bound to a client certificate or a Kerberos principal are
 // refused, since the other half is not checked. So are tokens of application
 // credentials with access rules: Keystone validates these only for services that
-// say that they enforce such rules, and this one does not.
+// say that they enforce such rules, and this one does not. And so are tokens of
+// a trust with impersonation: Keystone lets no trustee validate one.
 //
 // Caller: id `user:<user id>`; the token's project, where it is scoped to one;
 // the names of its roles, sorted, as Keystone spells them; the connection's
@@ -63,8 +64,7 @@ func init() { caddy.RegisterModule(new(Keystone)) }
 //   - domain_id (domain scope)
 //   - system (system scope): true
 //   - application_credential_id
-//   - trust_id, trustor_user_id, trustee_user_id: a trust may let the trustee
-//     act as the trustor, and then user_id is the trustor's
+//   - trust_id, trustor_user_id, trustee_user_id: the user is one of the two
 //   - expires_at, as in RFC 3339
 type Keystone struct {
 	// Keystone's v3 endpoint, such as `https://keystone.example:5000/v3`. A host
@@ -166,7 +166,7 @@ func (k *Keystone) Stop() {
 // and of an `identity_unavailable`:
 //
 //   - keystone_unavailable: no answer, or none that makes sense
-//   - keystone_not_permitted: Keystone's policy lets no token validate itself
+//   - keystone_not_permitted: Keystone does not let this token validate itself
 //   - keystone_busy: too many tokens are asked about at a time
 //   - keystone_abandoned: the client hung up meanwhile
 func (k *Keystone) Identify(r *http.Request, peer netip.Addr) (*decision.Caller, *decision.Refusal) {

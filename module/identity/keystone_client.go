@@ -141,7 +141,7 @@ func (c *keystoneClient) validate(ctx context.Context, token string) ([]byte, er
 var (
 	errOtherSubject = errors.New("keystone's answer is about another token than the one that was asked about")
 	errTooLong      = fmt.Errorf("keystone's answer is longer than %d bytes", maxKeystoneAnswer)
-	errNotPermitted = errors.New("keystone lets no token validate itself: its policy must allow identity:validate_token by rule:token_subject, as the default does")
+	errNotPermitted = errors.New("keystone does not let this token validate itself: its policy must allow identity:validate_token by rule:token_subject, as the default does; a token of a trust with impersonation is never allowed")
 )
 
 // refusalOf tells a token that is not valid from a Keystone that does not say.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -43,12 +44,21 @@ func startServer(tb testing.TB, env ...string) *server {
 	}
 	s := &server{port: harness.FreePort(tb), state: state}
 	servers.add(state)
+	tb.Cleanup(func() { s.explain(tb) })
 	command := exec.Command("./keystone.sh", "start", state)
 	command.Env = append(append(os.Environ(), fmt.Sprint("PORT=", s.port), "LIMIT=600"), env...)
 	if output, err := command.CombinedOutput(); err != nil {
 		tb.Fatalf("keystone.sh start: %v\n%s", err, output)
 	}
 	return s
+}
+
+// explain shows the end of Keystone's log when a test has failed.
+func (s *server) explain(tb testing.TB) {
+	tb.Helper()
+	if log, err := os.ReadFile(filepath.Join(s.state, "server.log")); tb.Failed() && err == nil {
+		tb.Logf("Keystone says:\n%s", log[max(0, len(log)-8000):])
+	}
 }
 
 func (s *server) stop(tb testing.TB) {
@@ -113,6 +123,7 @@ func newCloud(tb testing.TB) *cloud {
 	if theCloud.cloud == nil {
 		tb.Fatal("there is no cloud")
 	}
+	tb.Cleanup(func() { theCloud.explain(tb) })
 	return theCloud.cloud
 }
 
@@ -172,11 +183,11 @@ func (c *cloud) credential(tb testing.TB, name string, rules ...applicationcrede
 	return c.token(tb, &tokens.AuthOptions{ApplicationCredentialID: made.ID, ApplicationCredentialSecret: "secret-of-" + name})
 }
 
-// trusted logs bob in as alice, who trusts him.
-func (c *cloud) trusted(tb testing.TB) string {
+// trusted logs bob in by a trust of alice's, as himself or as her.
+func (c *cloud) trusted(tb testing.TB, impersonation bool) string {
 	tb.Helper()
 	trust, err := trusts.Create(tb.Context(), c.client(c.of(tb, "alice", c.blue)), trusts.CreateOpts{
-		Impersonation: true, ProjectID: c.blue, Roles: []trusts.Role{{Name: "metadata_reader"}}, TrusteeUserID: c.bob, TrustorUserID: c.alice,
+		Impersonation: impersonation, ProjectID: c.blue, Roles: []trusts.Role{{Name: "metadata_reader"}}, TrusteeUserID: c.bob, TrustorUserID: c.alice,
 	}).Extract()
 	if err != nil {
 		tb.Fatal(err)
