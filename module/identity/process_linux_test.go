@@ -428,8 +428,8 @@ func TestProcessRedirected(t *testing.T) {
 func TestProcessHidden(t *testing.T) {
 	source := &Process{finder: newProcessFinder("/proc")}
 	one, other := net.Pipe()
-	defer one.Close()   //nolint:errcheck // a test
-	defer other.Close() //nolint:errcheck // a test
+	defer one.Close()
+	defer other.Close()
 	r := request(nil).WithContext(WithConnection(context.Background(), one))
 	if caller, refusal := source.Identify(r, loopback); caller != nil || refusal == nil || refusal.Code != "process_connection_hidden" {
 		t.Errorf("a pipe: %+v, %v", caller, refusal)

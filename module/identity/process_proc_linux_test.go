@@ -193,7 +193,7 @@ func BenchmarkProcess(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // a test
+	defer listener.Close()
 	client, err := net.Dial("tcp4", listener.Addr().String())
 	if err != nil {
 		b.Fatal(err)
