@@ -198,12 +198,12 @@ func BenchmarkProcess(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer client.Close() //nolint:errcheck // a test
+	defer client.Close()
 	conn, err := listener.Accept()
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // a test
+	defer conn.Close()
 	source := &Process{finder: newProcessFinder("/proc")}
 	r := request(nil).WithContext(WithConnection(context.Background(), conn))
 	for name, forget := range map[string]bool{"again": false, "first": true} {
