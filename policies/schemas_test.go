@@ -61,6 +61,7 @@ func fullInput() decision.Input {
 		Source: "remote_ip", ID: "instance:i-1", InstanceID: "i-1", ProjectID: "p-1",
 		Address: netip.MustParseAddr("10.0.0.5"),
 		Roles:   []string{"windows"}, Claims: map[string]any{"aud": "metadata"},
+		Process: &decision.Process{PID: 7, GroupIDs: []int{0}, Groups: []string{"root"}},
 	}
 	return decision.Input{
 		Version: decision.Version,
@@ -88,7 +89,7 @@ func TestInputSchema(t *testing.T) {
 	if found := wrong(roundTrip(t, full)); found != "" {
 		t.Errorf("the guard's own input is refused: %s", found)
 	}
-	full.Request.Body = nil
+	full.Request.Body, full.Caller.Process = nil, nil
 	full.Caller.Address, full.Target.Address = netip.Addr{}, netip.Addr{}
 	if found := wrong(roundTrip(t, full)); found != "" {
 		t.Errorf("an input without body and address is refused: %s", found)
@@ -104,7 +105,7 @@ func TestInputSchema(t *testing.T) {
 	}
 
 	// Every object but the open ones refuses a field more, and any a field less.
-	for _, path := range []string{"", "request", "request/body", "caller", "target", "resource", "session"} {
+	for _, path := range []string{"", "request", "request/body", "caller", "caller/process", "target", "resource", "session"} {
 		at := func() (input, object map[string]any) {
 			input = roundTrip(t, fullInput())
 			object = input
@@ -161,6 +162,7 @@ func TestHelpersMakeValidInput(t *testing.T) {
 			data.metaguard.testing.instance_with_roles("i-1", "p-1", ["windows"]),
 			data.metaguard.testing.user("ann", "p-1", ["admin"]),
 			data.metaguard.testing.anonymous,
+			data.metaguard.testing.process(1000, "/usr/bin/agent"),
 		]
 		made := data.metaguard.testing.input_for(dialect, kind, action, caller)
 		x := [
@@ -173,7 +175,7 @@ func TestHelpersMakeValidInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 10 * 2 * 2 * 4 * 5; len(results) != want {
+	if want := 10 * 2 * 2 * 5 * 5; len(results) != want {
 		t.Fatalf("%d inputs, want %d", len(results), want)
 	}
 	for _, result := range results {
@@ -191,7 +193,8 @@ func TestInputSchemaFindsTypos(t *testing.T) {
 		`is_null(input.request.body)`:               true,
 		`input.request.headers["user-agent"] == ""`: true,
 		`input.caller.claims.sub == "x"`:            true,
-		`input.caller.process.name == "x"`:          true,
+		`input.caller.process.user == "root"`:       true,
+		`input.caller.process.name == "x"`:          false,
 		`"windows" in input.caller.roles`:           true,
 		`input.caler.instance_id == "x"`:            false,
 		`input.caller.instanceid == "x"`:            false,

@@ -192,7 +192,7 @@ func startCaller(tb testing.TB, credential *syscall.Credential, env []string, na
 		tb.Skip("needs root: it starts a process of another user")
 	}
 	c := &caller{Cmd: exec.Command(name, args...)}
-	c.Env = append(env, "HOME=/nonexistent")
+	c.Env = append(slices.Clone(env), "HOME=/nonexistent")
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	var err error
 	if c.in, err = c.StdinPipe(); err != nil {
@@ -319,13 +319,13 @@ func TestProcessEnds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer listener.Close() //nolint:errcheck // a test
+			defer listener.Close()
 			child := call(t, "call", nil, network, listener.Addr().String())
 			conn, err := listener.Accept()
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close() //nolint:errcheck // a test
+			defer conn.Close()
 			source := &Process{finder: newProcessFinder("/proc")}
 			r := request(nil).WithContext(WithConnection(context.Background(), conn))
 			if caller, refusal := source.Identify(r, netip.Addr{}); caller == nil {
@@ -390,19 +390,19 @@ func TestProcessElsewhere(t *testing.T) {
 
 // TestProcessRedirected connects elsewhere than to us, as a redirection does.
 func TestProcessRedirected(t *testing.T) {
-	real, err := net.Listen("tcp4", "127.0.0.1:0")
+	actual, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer real.Close() //nolint:errcheck // a test
-	child := call(t, "call", nil, "tcp4", real.Addr().String())
-	conn, err := real.Accept()
+	defer actual.Close()
+	child := call(t, "call", nil, "tcp4", actual.Addr().String())
+	conn, err := actual.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // a test
+	defer conn.Close()
 	defer func(was func(int, bool) (netip.AddrPort, bool)) { originalGoal = was }(originalGoal)
-	goal := netip.MustParseAddrPort(real.Addr().String())
+	goal := netip.MustParseAddrPort(actual.Addr().String())
 	originalGoal = func(int, bool) (netip.AddrPort, bool) { return goal, true }
 
 	local := &localConn{tcp: true}
@@ -428,8 +428,8 @@ func TestProcessRedirected(t *testing.T) {
 func TestProcessHidden(t *testing.T) {
 	source := &Process{finder: newProcessFinder("/proc")}
 	one, other := net.Pipe()
-	defer one.Close()   //nolint:errcheck // a test
-	defer other.Close() //nolint:errcheck // a test
+	defer one.Close()
+	defer other.Close()
 	r := request(nil).WithContext(WithConnection(context.Background(), one))
 	if caller, refusal := source.Identify(r, loopback); caller != nil || refusal == nil || refusal.Code != "process_connection_hidden" {
 		t.Errorf("a pipe: %+v, %v", caller, refusal)

@@ -41,6 +41,33 @@ user(id, project_id, roles) := {
 }
 
 # METADATA
+# title: Process
+# description: >-
+#   A caller that is a local process, of this user and running this file. Change the
+#   rest with json.patch or object.union.
+process(user_id, executable) := {
+	"source": "process",
+	"id": sprintf("uid:%d", [user_id]),
+	"instance_id": "",
+	"project_id": "",
+	"address": "127.0.0.1",
+	"roles": [],
+	"claims": {},
+	"process": {
+		"pid": 4711,
+		"user_id": user_id,
+		"user": "",
+		"group_ids": [user_id],
+		"groups": [],
+		"executable": executable,
+		"command_line_sha256": "",
+		"cgroup": "/system.slice/agent.service",
+		"unit": "agent.service",
+		"container_id": "",
+	},
+}
+
+# METADATA
 # title: Anonymous
 # description: A caller that no identity source knows.
 anonymous := {
