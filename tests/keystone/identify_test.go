@@ -109,6 +109,7 @@ http://:%d {
 		identify keystone {
 			url %s
 			target remote_ip inventory.json
+			timeout 20s # of a busy machine
 			%s
 		}
 	}

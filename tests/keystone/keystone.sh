@@ -170,9 +170,9 @@ seed() {
 }
 
 # start runs uWSGI with Debian's own settings, less what needs its user and its
-# paths, and the numbers: SQLite wants one thread a process. A body is read before
-# the request is handled, since a connection that is closed with some of it unread
-# is reset, and the answer may be lost.
+# paths, with one process and one thread, which is what SQLite wants. A body is
+# read before the request is handled, since a connection that is closed with some
+# of it unread is reset, and the answer may be lost.
 start() {
 	local plugin
 	install
@@ -184,7 +184,7 @@ start() {
 	plugin=$(basename "$(ls "$root"/usr/lib/uwsgi/plugins/python3*_plugin.so | head -n 1)" _plugin.so)
 	sed -E '/^(uid|gid|chdir|logto|wsgi-file|processes|threads|plugins|apparmor-profile|listen|paste-logger)\b/d' \
 		"$root/etc/keystone/keystone-uwsgi.ini" > "$state/uwsgi.ini"
-	printf 'processes = 3\npost-buffering = 65536\n' >> "$state/uwsgi.ini"
+	printf 'processes = 1\npost-buffering = 65536\n' >> "$state/uwsgi.ini"
 	export OS_KEYSTONE_CONFIG_DIR=$state
 	daemon "$root/usr/bin/uwsgi-core" --plugins-dir "$root/usr/lib/uwsgi/plugins" --plugin "$plugin" \
 		--http-socket "127.0.0.1:$PORT" --ini "$state/uwsgi.ini" --wsgi-file "$root/usr/bin/keystone-wsgi-public"
