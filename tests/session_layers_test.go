@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -100,6 +101,13 @@ func TestSessionOverUnixSocket(t *testing.T) {
 	})
 	s.edit(t, "Caddyfile", "bind 127.0.0.1", "bind 127.0.0.1 unix/"+socket)
 	s.Run(s.address)
+	s.Eventually("listening on the socket", func() bool {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
 	client := &http.Client{Transport: harness.DialTransport("unix", socket), Timeout: 20 * time.Second}
 	request, err := http.NewRequest(http.MethodPut, "http://metadata/latest/api/token", http.NoBody)
 	if err != nil {
