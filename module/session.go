@@ -123,10 +123,10 @@ func (x *exchange) answerToken() *decision.Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	x.w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
 	if err := session.LimitHops(identity.Connection(x.r), s.hops); err != nil {
 		return decision.RefuseWith(decision.IdentityUnavailable, "session_hops", err)
 	}
+	x.w.Header().Set("Connection", "close") // in HTTP/2 it becomes a GOAWAY; HTTP/3 never comes here
 	token := keys.Issue(s.holder(x), x.start, x.session.ttl)
 	x.reply = &response.Answer{
 		Status: http.StatusOK,

@@ -176,7 +176,7 @@ func (h *Handler) unmarshalRequireHeader(d *caddyfile.Dispenser) error {
 		return d.Err("it is `require_header <name> <value>`")
 	}
 	if err := canonical.CheckForwardHeader(args[0]); err != nil {
-		return d.WrapErr(err)
+		return d.WrapErr(fmt.Errorf("require_header: %w", err))
 	}
 	h.RequireHeader = &RequiredHeader{Name: args[0], Value: args[1]}
 	return nil

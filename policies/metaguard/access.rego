@@ -46,6 +46,7 @@ _reason(kind, action) := "own_instance" if {
 	# An anonymous caller's token would be that of every anonymous caller.
 	action == "write"
 	kind == "token"
+	input.target.instance_id == input.caller.instance_id
 	_identified
 } else := "granted" if {
 	_grants[kind][action] in granted

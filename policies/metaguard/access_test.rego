@@ -197,6 +197,7 @@ test_identified_gets_a_session_token if {
 		_reasons(request, {}) == ["session_token"]
 	}
 	not _allowed(_for("token", "read", _i1), {})
+	not _allowed(testing.about(_for("token", "write", _i1), "i-2", "p-1"), {})
 }
 
 # All anonymous callers would share one.
