@@ -85,3 +85,43 @@ func TestKeystoneLoads(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 }
+
+func TestKeystoneEndpoint(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://keystone.example:5000":     "https://keystone.example:5000/v3/",
+		"https://keystone.example:5000/":    "https://keystone.example:5000/v3/",
+		"https://keystone.example:5000/v3":  "https://keystone.example:5000/v3/",
+		"https://keystone.example:5000/v3/": "https://keystone.example:5000/v3/",
+		"https://cloud.example/identity/v3": "https://cloud.example/identity/v3/",
+		"http://127.0.0.1:5000/v3":          "http://127.0.0.1:5000/v3/",
+		"http://[::1]:5000":                 "http://[::1]:5000/v3/",
+		"http://localhost:5000":             "http://localhost:5000/v3/",
+	} {
+		if got, err := keystoneEndpoint(address); got != want || err != nil {
+			t.Errorf("%s: %s, %v", address, got, err)
+		}
+	}
+	for address, want := range map[string]string{
+		"":                                        "v3 endpoint",
+		"keystone.example":                        "v3 endpoint",
+		"keystone.example:5000/v3":                "v3 endpoint",
+		"https:///v3":                             "v3 endpoint",
+		"https://{env.KEYSTONE}/v3":               "v3 endpoint",
+		"ftp://keystone.example/v3":               "the scheme is https",
+		"http://keystone.example:5000/v3":         "must be https",
+		"http://127.0.0.1.example/v3":             "must be https",
+		"https://admin:" + planted + "@k/v3":      "without a user",
+		"https://k/v3?token=" + planted:           "without a query",
+		"https://k/v3#x":                          "without a query, a fragment",
+		"https://k/identity":                      "must end in /v3",
+		"https://k/v2.0":                          "must end in /v3",
+		"https://k/a%2Fv3":                        "anything encoded",
+		"https://admin:" + planted + "@k:port/v3": "v3 endpoint",
+	} {
+		got, err := keystoneEndpoint(address)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %s, %v, want %s", address, got, err, want)
+		}
+		noSecret(t, err)
+	}
+}
