@@ -35,9 +35,9 @@ type SessionConfig struct {
 	// `off` (default), `optional`: a token that is shown must be right, and only
 	// the policy asks for one, or `required`.
 	Mode string `json:"mode,omitempty"`
-	// The longest time for which a token can be asked, 1s to 6h; a token that
-	// was made for longer ends then, too. cloud-init and others ask for 6h and
-	// cannot be told to ask for less. Default: 6h.
+	// The longest life of a token, 1s to 6h. One that is asked for longer, or was
+	// made when this was longer, lives as long as this; the answer says how long.
+	// Default: 6h.
 	MaxTTL caddy.Duration `json:"max_ttl,omitempty"`
 	// The secrets that protect tokens, of at least 32 bytes, as placeholders
 	// `{env.NAME}` or `{file.PATH}`: the first makes tokens, all are accepted.

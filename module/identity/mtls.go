@@ -26,7 +26,7 @@ const mtlsName = "mtls"
 // maxSubjectName the length of its subject in bytes.
 const (
 	maxCertificateNames = 100
-	maxSubjectName          = 1024
+	maxSubjectName      = 1024
 )
 
 func init() { caddy.RegisterModule(new(MTLS)) }
@@ -95,6 +95,7 @@ func verifies(mode string) bool {
 }
 
 func hasAuthorities(auth *caddytls.ClientAuthentication) bool {
+	//nolint:staticcheck // deprecated, and still in use
 	return auth.CARaw != nil || len(auth.TrustedCACerts) > 0 || len(auth.TrustedCACertPEMFiles) > 0
 }
 

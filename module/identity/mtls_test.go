@@ -154,6 +154,9 @@ func TestMTLSClaims(t *testing.T) {
 // is refused when the configuration is loaded.
 func TestMTLSSite(t *testing.T) {
 	ca := json.RawMessage(`{"provider":"file"}`)
+	//nolint:staticcheck // deprecated, and still in use
+	listed, files, leaves := &caddytls.ClientAuthentication{Mode: "require_and_verify", TrustedCACerts: []string{"x"}},
+		&caddytls.ClientAuthentication{TrustedCACertPEMFiles: []string{"x"}}, &caddytls.ClientAuthentication{TrustedLeafCerts: []string{"x"}}
 	for name, test := range map[string]struct {
 		auth *caddytls.ClientAuthentication
 		good bool
@@ -163,9 +166,9 @@ func TestMTLSSite(t *testing.T) {
 		"require":                {&caddytls.ClientAuthentication{Mode: "require", CARaw: ca}, false},
 		"the system's":           {&caddytls.ClientAuthentication{Mode: "require_and_verify"}, false},
 		"verify_if_given":        {&caddytls.ClientAuthentication{Mode: "verify_if_given", CARaw: ca}, true},
-		"require_and_verify":     {&caddytls.ClientAuthentication{Mode: "require_and_verify", TrustedCACerts: []string{"x"}}, true},
-		"the default, and a CA":  {&caddytls.ClientAuthentication{TrustedCACertPEMFiles: []string{"x"}}, true},
-		"the default without CA": {&caddytls.ClientAuthentication{TrustedLeafCerts: []string{"x"}}, false},
+		"require_and_verify":     {listed, true},
+		"the default, and a CA":  {files, true},
+		"the default without CA": {leaves, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := &caddyhttp.Server{TLSConnPolicies: caddytls.ConnectionPolicies{nil, {ClientAuthentication: test.auth}}}

@@ -54,7 +54,7 @@ func EndpointAt(segments []string, trailingSlash bool) *Endpoint {
 }
 
 // TTL reads for how long a token is asked: 1 to 21600 seconds in decimal digits
-// without a leading zero, and no longer than limit.
+// without a leading zero. More than limit is limit.
 func (e *Endpoint) TTL(header http.Header, limit time.Duration) (time.Duration, *decision.Refusal) {
 	values := header[e.TTLHeader]
 	if len(values) != 1 {
@@ -66,10 +66,12 @@ func (e *Endpoint) TTL(header http.Header, limit time.Duration) (time.Duration, 
 	}
 	seconds, err := strconv.ParseUint(text, 10, 32) // takes digits only
 	ttl := time.Duration(seconds) * time.Second
-	if err != nil || ttl > limit || ttl > MaxTTL {
+	if err != nil || ttl > MaxTTL {
 		return 0, decision.Refuse(decision.HeaderRefused, "session_ttl")
 	}
-	return ttl, nil
+	// Some clients, such as cloud-init, ask for six hours and for nothing else. The
+	// answer says what they get.
+	return min(ttl, limit), nil
 }
 
 // Presented gives the token that a request shows, in either header or the same
