@@ -4,6 +4,15 @@ import data.metaguard.testing
 
 _caller := testing.instance("i-1", "p-1")
 
+test_process_is_not_an_instance if {
+	caller := testing.process(0, "/usr/bin/cloud-init")
+	caller.id == "uid:0"
+	caller.process.executable == "/usr/bin/cloud-init"
+	request := testing.request(caller, "GET", "/openstack/latest/user_data")
+	request.caller == caller
+	not data.metaguard.decision.allow with input as request
+}
+
 test_request_by_path if {
 	request := testing.request(_caller, "GET", "/openstack/latest/password")
 	request == testing.input_for("openstack", "password", "read", _caller)
