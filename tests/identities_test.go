@@ -197,9 +197,19 @@ func TestAddresses(t *testing.T) {
 // missing.
 func TestIdentityValidate(t *testing.T) {
 	t.Parallel()
+	const agents = "identify neutron {\n\tsecret {env.METAGUARD_NEUTRON_SECRET}\n}"
 	for name, test := range map[string]struct{ settings, want string }{
 		"a site that verifies nobody": {"identify mtls", "identify mtls needs a site that verifies client certificates"},
-		"a header behind agents only": {"identify neutron {\n\tsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nidentify remote_ip inventory.json\nlimit {\n\trequests 1/s\n\taddress header\n}", "it is one of"},
+		"a token behind agents only":  {agents + "\nidentify jwt {\n\tissuer https://issuer.example\n\taudience a\n}", "identify jwt waits for a header that would never arrive"},
+		"Keystone behind agents only": {agents + "\nidentify keystone {\n\turl https://keystone.example\n}", "identify keystone waits for a header that would never arrive"},
+		"a token without an issuer":   {"identify jwt {\n\taudience a\n}", "issuer"},
+		"a token for anybody":         {"identify jwt {\n\tissuer https://issuer.example\n}", "audience"},
+		"a token that anyone signs":   {"identify jwt {\n\tissuer https://issuer.example\n\taudience a\n\talgorithms HS256\n}", "HS256"},
+		"keys that anyone brings":     {"identify jwt {\n\tissuer https://issuer.example\n\taudience a\n\tjwks http://issuer.example/keys\n}", "https"},
+		"keys that are not there":     {"identify jwt {\n\tissuer https://issuer.example\n\taudience a\n\tjwks no-such.json\n}", "no-such.json"},
+		"Keystone without its place":  {"identify keystone", "url"},
+		"Keystone in the clear":       {"identify keystone {\n\turl http://keystone.example/v3\n}", "https"},
+		"a target without a file":     {"identify mtls {\n\ttarget request\n}", "target request <inventory-file>"},
 		"limit of nothing":            {"identify anonymous\nlimit", "give requests, refusals or both"},
 	} {
 		t.Run(name, func(t *testing.T) {
