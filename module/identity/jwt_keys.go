@@ -194,12 +194,12 @@ func (k *jwtKeys) failed(old *jwtState, err error) {
 	if old.failures > 0 {
 		return
 	}
-	keys := 0
-	if old.set != nil {
-		keys = len(old.set.keys)
+	if old.set == nil {
+		k.logger.Error("no keys of tokens yet: every token is refused until they come", zap.String("where", k.where), zap.Error(err))
+		return
 	}
 	k.logger.Warn("keys of tokens not loaded; the last good ones stay in force",
-		zap.String("where", k.where), zap.Int("keys", keys), zap.Error(err))
+		zap.String("where", k.where), zap.Int("keys", len(old.set.keys)), zap.Error(err))
 }
 
 // accept puts keys into force.
