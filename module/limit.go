@@ -150,11 +150,13 @@ func (x *exchange) limit() *decision.Refusal {
 		return nil
 	}
 	x.allowance = x.h.limits.callers.of(x.caller.ID)
-	return x.allowance.admit(x.start)
+	return x.allowance.admit()
 }
 
-func (a *allowance) admit(now time.Time) *decision.Refusal {
-	wait, ok := a.take(now)
+// admit counts a request at the time it is now: a limiter that is asked for an
+// earlier one, such as when a slow request began, gives again what it gave since.
+func (a *allowance) admit() *decision.Refusal {
+	wait, ok := a.take(time.Now())
 	if ok {
 		return nil
 	}
@@ -176,12 +178,12 @@ func (x *exchange) countRefusal(refusal *decision.Refusal) *decision.Refusal {
 			return refusal
 		}
 		x.allowance = x.h.limits.addresses.of(neighbourhood(address))
-		if limited := x.allowance.admit(x.start); limited != nil {
+		if limited := x.allowance.admit(); limited != nil {
 			return limited
 		}
 	}
 	if x.allowance != nil && refusal.Reason.Status() < http.StatusInternalServerError {
-		x.allowance.refusals.AllowN(x.start, 1)
+		x.allowance.refusals.Allow()
 	}
 	return refusal
 }

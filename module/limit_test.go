@@ -128,6 +128,31 @@ func TestCountRefusalOfServer(t *testing.T) {
 	}
 }
 
+// A request that was refused late counts when it is refused: what came meanwhile is
+// not forgotten, as it would be if the limit were set back to when it began.
+func TestCountRefusalLate(t *testing.T) {
+	l := newTestLimits(t, &Rate{PerSecond: 1, Burst: 10}, &Rate{PerSecond: 1, Burst: 10})
+	caller := &decision.Caller{ID: "one"}
+	slow := limited(l, "192.0.2.7", caller, false)
+	slow.start = slow.start.Add(-8 * time.Second) // its body came as slowly as body_timeout allows
+	for range 9 {
+		x := limited(l, "192.0.2.7", caller, false)
+		if refusal := x.limit(); refusal != nil {
+			t.Fatal(refusal)
+		}
+		x.countRefusal(decision.Refuse(decision.PolicyDeny, "x"))
+	}
+	if refusal := slow.limit(); refusal != nil { // its identity took that long
+		t.Fatal(refusal)
+	}
+	slow.countRefusal(decision.Refuse(decision.BodyTimeout, "x"))
+	for name, left := range map[string]float64{"requests": slow.allowance.requests.Tokens(), "refusals": slow.allowance.refusals.Tokens()} {
+		if left > 1 {
+			t.Errorf("a late request gave %.0f %s back", left, name)
+		}
+	}
+}
+
 func TestUnmarshalLimit(t *testing.T) {
 	for text, want := range map[string]string{
 		"limit {\n requests 20/s burst 60\n refusals 5/s\n}": "{20 60} {5 5} ",

@@ -58,6 +58,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if h.limits, err = newLimits(*h.Limit); err != nil {
 			return err
 		}
+		if err := h.Limit.Address.CheckSite(ctx); err != nil {
+			return fmt.Errorf("limit: %w", err)
+		}
 	}
 	h.budget = response.NewBudget(h.Response.MaxTotal)
 	app.add(h)

@@ -170,7 +170,7 @@ func TestMTLSExpires(t *testing.T) {
 // The address is the connection's unless the source says otherwise.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	const trusting = "persist_config off\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1\n\t\tlistener_wrappers {\n\t\t\tproxy_protocol {\n\t\t\t\tallow 127.0.0.1/32\n\t\t\t}\n\t\t}\n\t}"
+	const trusting = "persist_config off\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1\n\t\ttrusted_proxies_strict\n\t\tlistener_wrappers {\n\t\t\tproxy_protocol {\n\t\t\t\tallow 127.0.0.1/32\n\t\t\t}\n\t\t}\n\t}"
 	for address, want := range map[string]string{"connection": instance1, "client_ip": instance2, "proxy_protocol": "33333333-3333-4333-8333-333333333333"} {
 		t.Run(address, func(t *testing.T) {
 			t.Parallel()
@@ -184,10 +184,34 @@ func TestAddresses(t *testing.T) {
 			if address == "client_ip" {
 				preface = "" // whose address would be the peer's for Caddy
 			}
-			answer := harness.Raw(t, s.address, preface+"GET /openstack/latest/user_data HTTP/1.1\r\nHost: m\r\nConnection: close\r\nX-Forwarded-For: 192.0.2.2\r\n\r\n")
+			answer := harness.Raw(t, s.address, preface+"GET /openstack/latest/user_data HTTP/1.1\r\nHost: m\r\nConnection: close\r\nX-Forwarded-For: 192.0.2.3, 192.0.2.2\r\n\r\n") // the first is the client's own word
 			requests := s.upstream.Requests()
 			if answer.Status != 200 || len(requests) != 1 || !strings.Contains(requests[0], "X-Instance-Id: "+want) {
 				t.Errorf("%d %q, the server saw %q", answer.Status, answer.Body, requests)
+			}
+		})
+	}
+}
+
+// Without trusted_proxies_strict an address in a header would be the client's own
+// word, so that it could be any instance, and no limit would hold it.
+func TestAddressesOfProxiesThatAppend(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string]string{
+		"identity": "identify remote_ip inventory.json {\n\taddress client_ip\n}",
+		"target":   "identify process {\n\ttarget remote_ip inventory.json client_ip\n}",
+		"limit":    "identify remote_ip inventory.json\nlimit {\n\trefusals 1/s\n\taddress client_ip\n}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := prepareSite(t, settings, nil)
+			s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1\n\t}")
+			if output, err := s.Command("validate", "--config", "Caddyfile"); err == nil || !strings.Contains(output, "needs trusted_proxies_strict") {
+				t.Errorf("%v: %s", err, output)
+			}
+			s.edit(t, "Caddyfile", "static 127.0.0.1", "static 127.0.0.1\n\t\ttrusted_proxies_strict")
+			if output, err := s.Command("validate", "--config", "Caddyfile"); err != nil {
+				t.Errorf("%v: %s", err, output)
 			}
 		})
 	}

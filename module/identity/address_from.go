@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -34,6 +35,19 @@ func (f AddressFrom) Check() error {
 		return nil
 	}
 	return fmt.Errorf("address %q: it is %s, %s or %s", string(f), FromConnection, FromClientIP, FromProxyProtocol)
+}
+
+// CheckSite refuses `client_ip` at a server that would take a client's own word for
+// it. Most proxies append to the header that a client sent, and unless
+// `trusted_proxies_strict` is set Caddy takes the first address there. Whether there are trusted
+// proxies at all a server does not tell any more; without them the setting does no harm.
+func (f AddressFrom) CheckSite(ctx caddy.Context) error {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if f != FromClientIP || !ok || server.TrustedProxiesStrict > 0 {
+		return nil
+	}
+	return fmt.Errorf("address %s needs trusted_proxies_strict beside trusted_proxies: without it Caddy takes the first address in the header, "+
+		"which clients of a proxy that appends to it choose themselves", FromClientIP)
 }
 
 // Of gives the address of the request's caller; peer is the connection's own.

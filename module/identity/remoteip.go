@@ -38,7 +38,8 @@ type RemoteIP struct {
 	Inventory string `json:"inventory"`
 
 	// Where a caller's address comes from: `connection` (default), `client_ip`
-	// (Caddy's, from the header that `trusted_proxies` of the server lets count)
+	// (Caddy's, from the header that `trusted_proxies` of the server lets count,
+	// which needs `trusted_proxies_strict`)
 	// or `proxy_protocol` (from the listener wrapper of that name). Both other
 	// ones are a proxy's word: a caller that reaches Metaguard around the proxy,
 	// from an address that Caddy trusts as one, can be anybody.
@@ -66,6 +67,9 @@ func (s *RemoteIP) Provision(ctx caddy.Context) error {
 		return errors.New("identify remote_ip needs an inventory file")
 	}
 	if err := s.Address.Check(); err != nil {
+		return fmt.Errorf("identify remote_ip: %w", err)
+	}
+	if err := s.Address.CheckSite(ctx); err != nil {
 		return fmt.Errorf("identify remote_ip: %w", err)
 	}
 	file, err := OpenInventory(s.Inventory, ctx.Logger())

@@ -58,6 +58,9 @@ func (t *TargetRule) Provision(ctx caddy.Context) (err error) {
 	if err := t.Address.Check(); err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
+	if err := t.Address.CheckSite(ctx); err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
 	switch t.By {
 	case targetByAddress, targetByRequest:
 		if t.Inventory == "" {
