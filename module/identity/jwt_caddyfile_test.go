@@ -123,7 +123,7 @@ func TestJWTProvisionErrors(t *testing.T) {
 		"no such file":     {func(j *JWT) { j.JWKS.File = filepath.Join(dir, "none.json") }, "none.json"},
 		"a directory":      {func(j *JWT) { j.JWKS.File = dir }, "not a regular file"},
 		"no such ca":       {func(j *JWT) { j.JWKS = &JWKS{URL: "https://i/k", CA: filepath.Join(dir, "none.pem")} }, "none.pem"},
-		"ca no PEM":        {func(j *JWT) { j.JWKS = &JWKS{URL: "https://i/k", CA: good} }, "has no certificate in PEM form"},
+		"ca no PEM":        {func(j *JWT) { j.JWKS = &JWKS{URL: "https://i/k", CA: good} }, "has no certificate: it is a PEM file"},
 		"literal token":    {func(j *JWT) { j.JWKS = &JWKS{URL: "https://i/k", Token: planted} }, "a literal"},
 		"refresh short":    {func(j *JWT) { j.JWKS = &JWKS{URL: "https://i/k", Refresh: caddy.Duration(time.Second)} }, "refresh 1s: it is at least 10s"},
 		"max_stale short":  {func(j *JWT) { j.JWKS = &JWKS{URL: "https://i/k", MaxStale: caddy.Duration(time.Minute)} }, "max_stale 1m0s is shorter than refresh 5m0s"},
