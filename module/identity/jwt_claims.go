@@ -204,12 +204,21 @@ func decodeClaim(value jsontext.Value) (any, error) {
 	return decoded, nil
 }
 
+// maxExponent is a little more than a float's.
+const maxExponent = 400
+
 // countable tells whether all numbers are within a float's range: to add one
-// to 1e999999999 takes memory without end.
+// to 1e999999999 or to 1e-999999999 takes memory without end. The latter is zero
+// to Float64, so exponents are looked at, too.
 func countable(value any) bool {
 	switch value := value.(type) {
 	case json.Number:
 		_, err := value.Float64()
+		if at := strings.IndexAny(string(value), "eE"); at >= 0 && err == nil {
+			var exponent int
+			exponent, err = strconv.Atoi(string(value[at+1:]))
+			return err == nil && -maxExponent <= exponent && exponent <= maxExponent
+		}
 		return err == nil
 	case []any:
 		for _, item := range value {

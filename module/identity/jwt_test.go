@@ -119,6 +119,8 @@ func attacks() map[string]struct{ token, code string } {
 		"iat to come":              {payload(doc{"iat": now + 90}), "jwt_not_yet_valid"},
 		"iat a list":               {payload(doc{"iat": []int{1}}), "jwt_claim"},
 		"claim beyond numbers":     {payload(doc{"groups": []any{json.Number("1"), json.Number("1e999999999")}}), "jwt_claim"},
+		"claim next to nothing":    {payload(doc{"groups": []any{json.Number("1e-600000000")}}), "jwt_claim"},
+		"claim of endless nothing": {payload(doc{"groups": json.Number("0e-99999999999999999999")}), "jwt_claim"},
 		"subject missing":          {payload(doc{"sub": nil}), "jwt_subject"},
 		"subject empty":            {payload(doc{"sub": ""}), "jwt_subject"},
 		"subject too long":         {payload(doc{"sub": strings.Repeat("s", 256)}), "jwt_subject"},
