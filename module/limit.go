@@ -25,7 +25,8 @@ import (
 // identified one has its own, by its id; who is not identified has that of its
 // address (an IPv4 address, or the /64 of an IPv6 one). A request that cannot be
 // told apart from others' is not limited: an unidentified one from a trusted
-// Neutron agent or from a Unix socket.
+// Neutron agent or from a Unix socket. Anonymous callers, and those that an
+// inventory knows by their address only, count as unidentified.
 //
 // A reload begins with full bursts. The 65,536 callers and as many addresses
 // that asked last are remembered; one that is forgotten begins anew.
@@ -146,10 +147,25 @@ func (a *allowances[K]) of(key K) *allowance {
 
 // limit refuses an identified caller that asks too often.
 func (x *exchange) limit() *decision.Refusal {
-	if x.h.limits == nil {
+	switch {
+	case x.h.limits == nil:
 		return nil
+	case x.caller.Source == "anonymous": // whose id everybody shares
+		return x.limitAddress(x.h.limits.config.Address.Of(x.r, x.peer))
+	case strings.HasPrefix(x.caller.ID, "address:"): // one of many that a host may have
+		return x.limitAddress(x.caller.Address)
 	}
 	x.allowance = x.h.limits.callers.of(x.caller.ID)
+	return x.allowance.admit()
+}
+
+// limitAddress refuses a request from an address that asks too often. One that
+// many callers share is not limited.
+func (x *exchange) limitAddress(address netip.Addr) *decision.Refusal {
+	if !address.IsValid() || x.agent {
+		return nil
+	}
+	x.allowance = x.h.limits.addresses.of(neighbourhood(address))
 	return x.allowance.admit()
 }
 
@@ -173,12 +189,7 @@ func (x *exchange) countRefusal(refusal *decision.Refusal) *decision.Refusal {
 		return refusal
 	}
 	if x.caller == nil {
-		address := x.h.limits.config.Address.Of(x.r, x.peer)
-		if x.agent || !address.IsValid() {
-			return refusal
-		}
-		x.allowance = x.h.limits.addresses.of(neighbourhood(address))
-		if limited := x.allowance.admit(); limited != nil {
+		if limited := x.limitAddress(x.h.limits.config.Address.Of(x.r, x.peer)); limited != nil {
 			return limited
 		}
 	}

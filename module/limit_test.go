@@ -109,6 +109,31 @@ func TestCountRefusal(t *testing.T) {
 	}
 }
 
+// Callers of whom nothing but an address is known are told apart by it.
+func TestLimitOfAddresses(t *testing.T) {
+	for name, test := range map[string]struct {
+		id      string
+		source  string
+		peers   [2]string
+		limited bool
+	}{
+		"anonymous, one address":  {"anonymous", "anonymous", [2]string{"192.0.2.7", "192.0.2.7"}, true},
+		"anonymous, two":          {"anonymous", "anonymous", [2]string{"192.0.2.7", "192.0.2.8"}, false},
+		"by prefix, one network":  {"address:x", "remote_ip", [2]string{"2001:db8::1", "2001:db8::2"}, true},
+		"by prefix, two networks": {"address:x", "remote_ip", [2]string{"2001:db8::1", "2001:db8:0:1::1"}, false},
+		"an instance that moves":  {"instance:x", "remote_ip", [2]string{"192.0.2.7", "192.0.2.8"}, true},
+	} {
+		l := newTestLimits(t, &Rate{PerSecond: 0.01, Burst: 1}, nil)
+		var refusal *decision.Refusal
+		for _, peer := range test.peers {
+			refusal = limited(l, peer, &decision.Caller{Source: test.source, ID: test.id, Address: netip.MustParseAddr(peer)}, false).limit()
+		}
+		if (refusal != nil) != test.limited {
+			t.Errorf("%s: %v", name, refusal)
+		}
+	}
+}
+
 // Refusals that lie with the server do not count against the caller.
 func TestCountRefusalOfServer(t *testing.T) {
 	l := newTestLimits(t, nil, &Rate{PerSecond: 1, Burst: 1})

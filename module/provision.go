@@ -233,9 +233,6 @@ func (h *Handler) Validate() error {
 	if full := h.Policy.LogFull; full != "" && full != logFullDrop && full != logFullRefuse {
 		return fmt.Errorf("policy: log_full %q: it is %s or %s", full, logFullDrop, logFullRefuse)
 	}
-	if err := h.validateSession(); err != nil {
-		return err
-	}
 	traits := h.dialect.Traits()
 	if h.Password.WriteOnce > 0 && time.Duration(h.Password.WriteOnce) < traits.Cache {
 		return fmt.Errorf("password: write_once %s is shorter than the %s for which a server of dialect %s may not know of a write itself, so that a second writer would win; use at least %s",

@@ -49,17 +49,24 @@ func onlyAgents(ctx caddy.Context, identities identity.Chain) bool {
 	return true
 }
 
-// checkReach refuses sources that wait for a header of the client's where only
+// checkReach refuses what waits for a header of the client's where only
 // Neutron's agent can be in front, since it passes none on
 // (neutron/agent/metadata/agent.py, _proxy_request).
 func (h *Handler) checkReach(ctx caddy.Context) error {
 	if !onlyAgents(ctx, h.identities) {
 		return nil
 	}
+	const advice = "every address that can reach this site is trusted as a Neutron agent, which drops all headers of clients; " +
+		"let the site listen on another address and add a source for clients that come without the agent, or give the agents' own addresses with `trust`"
+	if mode := h.Session.Mode; mode != "" && mode != sessionOff {
+		return fmt.Errorf("session %s cannot work: %s", mode, advice)
+	}
+	if h.RequireHeader != nil {
+		return fmt.Errorf("require_header %s cannot work: %s", h.RequireHeader.Name, advice)
+	}
 	for _, source := range h.identities {
 		if _, agent := source.(identity.Agent); !agent && len(source.Headers()) > 0 {
-			return fmt.Errorf("identify %s waits for a header that would never arrive: every address that can reach this site is trusted as a Neutron agent, which drops all headers of clients; "+
-				"let the site listen on another address, or give the agents' own addresses with `trust`", source.Name())
+			return fmt.Errorf("identify %s waits for a header that would never arrive: %s", source.Name(), advice)
 		}
 	}
 	return nil

@@ -175,7 +175,8 @@ type namedSite struct {
 
 // site names the guarded server: its dialect, its require_host and the ports on
 // which it listens. These outlive a reload and are the same on every replica,
-// where addresses are not; and two sites of one process differ in one of them.
+// where addresses are not. Two sites that share all three share their tokens, each
+// for the caller that got it.
 func (s *sessions) site(server *caddyhttp.Server) string {
 	if named := s.named.Load(); named != nil && named.server == server {
 		return named.name

@@ -106,21 +106,6 @@ func (h *Handler) provisionSession(ctx caddy.Context) error {
 	return nil
 }
 
-// validateSession refuses what no client could meet: Neutron's agent makes a
-// request of its own, with none of the client's headers but the ones it knows.
-func (h *Handler) validateSession() error {
-	onlyNeutron := len(h.identities) == 1 && h.identities[0].Name() == "neutron"
-	switch {
-	case !onlyNeutron:
-		return nil
-	case h.sessions != nil:
-		return fmt.Errorf("session %s cannot work where `identify neutron` is the only source: its agent drops every header of a client, the token's too; use `session off`, or add a source for clients that come without the agent", h.Session.Mode)
-	case h.RequireHeader != nil:
-		return fmt.Errorf("require_header %s cannot work where `identify neutron` is the only source: its agent drops every header of a client; leave it out, or add a source for clients that come without the agent", h.RequireHeader.Name)
-	}
-	return nil
-}
-
 // unmarshalSession reads `session off|optional|required { … }`.
 func (h *Handler) unmarshalSession(d *caddyfile.Dispenser) error {
 	if err := oneOf(d, &h.Session.Mode, sessionOff, sessionOptional, sessionRequired); err != nil {

@@ -104,12 +104,12 @@ func TestLimitBehindAgent(t *testing.T) {
 // apart from one that asks too often by anything but their own number.
 func TestBootStorm(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "identify neutron {\n\tsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nlimit {\n\trequests 20/s burst 60\n\trefusals 5/s\n}", nil)
+	s := newSite(t, "identify neutron {\n\tsecret {env.METAGUARD_NEUTRON_SECRET}\n}\npolicy policy {\n\ttimeout 20s\n}\nlimit {\n\trequests 20/s burst 60\n\trefusals 5/s\n}", nil)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	defer client.CloseIdleConnections()
 	instances := make(chan int)
 	var workers sync.WaitGroup
-	for range 32 {
+	for range 16 {
 		workers.Go(func() {
 			for i := range instances {
 				id := fmt.Sprintf("%08d-1111-4111-8111-111111111111", i)

@@ -360,8 +360,9 @@ deny contains "no_token_for_two" if {
 func TestSessionConfigurationRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ settings, want string }{
-		"session behind neutron":        {"identify neutron {\nsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nsession optional", "its agent drops every header"},
-		"require_header behind neutron": {"identify neutron {\nsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nrequire_header Metadata true", "its agent drops every header"},
+		"session behind neutron":        {"identify neutron {\nsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nsession optional", "session optional cannot work: every address that can reach this site is trusted as a Neutron agent"},
+		"session behind agents only":    {"identify neutron {\nsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nidentify remote_ip inventory.json\nsession optional", "session optional cannot work"},
+		"require_header behind neutron": {"identify neutron {\nsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nrequire_header Metadata true", "require_header Metadata cannot work"},
 		"short key":                     {byAddress + "\nsession required {\nkey {env.METAGUARD_NEUTRON_SECRET}\n}", "at least 32 bytes"},
 		"unset key":                     {byAddress + "\nsession required {\nkey {env.METAGUARD_UNSET}\n}", "{env.METAGUARD_UNSET}"},
 		"forwarded token":               {byAddress + "\nsession required\nforward_headers " + tokenHeader, "never forwarded"},

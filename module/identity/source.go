@@ -91,6 +91,11 @@ type Starter interface {
 // zero Addr for a Unix socket, which no source trusts. What cannot be read as an
 // address is an error.
 func Peer(r *http.Request) (netip.Addr, error) {
+	if socket := Connection(r); socket != nil {
+		if tcp, ok := socket.RemoteAddr().(*net.TCPAddr); ok {
+			return plain(tcp.AddrPort().Addr()), nil
+		}
+	}
 	text := connectionAddress(r)
 	addr, err := netip.ParseAddrPort(text)
 	if err == nil {
