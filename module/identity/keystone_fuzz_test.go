@@ -26,13 +26,13 @@ func stubbed(tb testing.TB) *Keystone {
 }
 
 func FuzzKeystoneToken(f *testing.F) {
-	for _, token := range []string{"", "a", planted, "gAAAAABr", " a", "a\x00", "é", strings.Repeat("a", maxToken+1)} {
+	for _, token := range []string{"", "a", planted, "gAAAAABr", " a", "a\x00", "é", strings.Repeat("a", maxKeystoneToken+1)} {
 		f.Add(token)
 	}
 	k := stubbed(f)
 	f.Fuzz(func(t *testing.T, token string) {
 		caller, refusal := k.identify(token)
-		visible := len(token) > 0 && len(token) <= maxToken && strings.IndexFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
+		visible := len(token) > 0 && len(token) <= maxKeystoneToken && strings.IndexFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
 		if (caller != nil) != visible || (refusal == nil) != visible {
 			t.Errorf("%q: %v, %v", token, caller, refusal)
 		}
