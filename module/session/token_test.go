@@ -226,12 +226,15 @@ func TestTokenProperties(t *testing.T) {
 func FuzzCheck(f *testing.F) {
 	k := keys(f, MaxTTL, first)
 	good := k.Issue(holder, now, time.Hour)
-	f.Add(good)
-	f.Add("")
-	f.Add(strings.Repeat("A", encodedSize))
-	f.Fuzz(func(t *testing.T, token string) {
-		if _, refusal := k.Check(token, holder, now); refusal == nil && token != good {
-			t.Errorf("%q is taken", token)
+	f.Add("", uint(0), byte(1))
+	f.Add(strings.Repeat("A", encodedSize), uint(40), byte(2))
+	f.Fuzz(func(t *testing.T, token string, at uint, mask byte) {
+		tampered := []byte(good) // every worker has one of its own
+		tampered[at%uint(len(tampered))] ^= mask
+		for _, token := range []string{token, string(tampered)} {
+			if _, refusal := k.Check(token, holder, now); refusal == nil && token != good {
+				t.Errorf("%q is taken", token)
+			}
 		}
 	})
 }
