@@ -108,10 +108,10 @@ func TestCaddyfileBad(t *testing.T) {
 		"identify remote_ip \"\"":                                                "needs an inventory file",
 		"identify remote_ip a.json b.json":                                       "takes one inventory file, at Testfile:1",
 		"identify remote_ip a.json {\n every 1s\n}":                              `unknown setting "every" of identify remote_ip: it has address, at Testfile:2`,
-		"identify remote_ip a.json {\n address\n}":                               "address needs an argument",
+		"identify remote_ip a.json {\n address\n}":                               "address needs one argument",
 		"identify remote_ip a.json {\n address header\n}":                        `address "header": it is connection, client_ip or proxy_protocol, at Testfile:2`,
-		"identify remote_ip a.json {\n address client_ip x\n}":                   "wrong argument count",
-		"identify remote_ip a.json {\n address client_ip\n address client_ip\n}": "address is given twice, at Testfile:3",
+		"identify remote_ip a.json {\n address client_ip x\n}":                   "address needs one argument",
+		"identify remote_ip a.json {\n address client_ip\n address client_ip\n}": "address of identify remote_ip is given twice; it may stand once, at Testfile:3",
 		"identify mtls x":                                      "takes a block, not an argument, at Testfile:1",
 		"identify mtls {\n ca x\n}":                            `unknown setting "ca" of identify mtls: it has target, at Testfile:2`,
 		"identify mtls {\n target\n}":                          "it is `target remote_ip <inventory-file>",
@@ -120,7 +120,8 @@ func TestCaddyfileBad(t *testing.T) {
 		"identify mtls {\n target claim a b c\n}":              "it is `target remote_ip <inventory-file>",
 		"identify mtls {\n target request a.json client_ip\n}": "it is `target remote_ip <inventory-file>",
 		"identify mtls {\n target remote_ip a.json header\n}":  `address "header"`,
-		"identify mtls {\n target claim a\n target claim b\n}": "target is given twice: there is one, at Testfile:3",
+		"identify mtls {\n target claim a {\n  b\n }\n}":       "target takes no block",
+		"identify mtls {\n target claim a\n target claim b\n}": "target of identify mtls is given twice; it may stand once, at Testfile:3",
 		"identify nobody":                                      "nobody",
 	} {
 		_, err := adapt(t, caddyfile.NewTestDispenser(text))

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"unicode"
@@ -35,14 +34,7 @@ func (e *InventoryError) Error() string {
 // LoadInventory reads an inventory file. What is wrong in it is an
 // *InventoryError; any other error is about the file itself.
 func LoadInventory(path string) (*Inventory, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("opening inventory: %w", err)
-	}
-	if !info.Mode().IsRegular() { // opening a pipe would wait
-		return nil, fmt.Errorf("opening inventory: %s is not a regular file", path)
-	}
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening inventory: %w", err)
 	}

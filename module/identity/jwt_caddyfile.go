@@ -3,10 +3,7 @@
 package identity
 
 import (
-	"errors"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -38,16 +35,8 @@ func (j *JWT) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Err("identify jwt takes a block, not an argument")
 	}
-	var seen []string
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		if slices.Contains(seen, name) {
-			return d.Errf("%s of identify jwt is given twice", name)
-		}
-		seen = append(seen, name)
-		if err := j.unmarshalSetting(d, name); err != nil {
-			return err
-		}
+	if _, err := unmarshalBlock(d, "identify jwt", j.settings(d)...); err != nil {
+		return err
 	}
 	switch {
 	case j.Issuer == "":
@@ -58,38 +47,28 @@ func (j *JWT) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (j *JWT) unmarshalSetting(d *caddyfile.Dispenser, name string) (err error) {
-	switch name {
-	case "issuer":
-		if j.Issuer, err = unmarshalOne(d); err == nil {
-			err = wrap(d, checkIssuer(j.Issuer))
-		}
-	case "audience":
-		err = unmarshalList(d, name, &j.Audience, notEmpty)
-	case "jwks":
-		j.JWKS, err = unmarshalJWKS(d)
-	case "algorithms":
-		err = unmarshalList(d, name, &j.Algorithms, checkAlgorithm)
-	case "clock_skew":
-		var skew time.Duration
-		if skew, err = unmarshalDuration(d); err == nil {
-			j.ClockSkew = new(caddy.Duration)
-			*j.ClockSkew = caddy.Duration(skew)
-		}
-	case "header":
-		j.Header, err = unmarshalOne(d)
-	case "claims":
-		err = unmarshalList(d, name, &j.Claims, notEmpty)
-	case "project":
-		j.Project, err = unmarshalOne(d)
-	case "roles":
-		j.Roles, err = unmarshalOne(d)
-	case "target":
-		j.Target, err = unmarshalTarget(d)
-	default:
-		err = d.Errf("unknown setting %q of identify jwt: it has issuer, audience, jwks, algorithms, clock_skew, header, claims, project, roles and target", name)
+func (j *JWT) settings(d *caddyfile.Dispenser) []setting {
+	return []setting{
+		{"issuer", func() (err error) {
+			if j.Issuer, err = unmarshalOne(d); err != nil {
+				return err
+			}
+			return wrap(d, checkIssuer(j.Issuer))
+		}},
+		{"audience", func() error { return unmarshalList(d, "audience", &j.Audience, notEmpty) }},
+		{"jwks", func() (err error) { j.JWKS, err = unmarshalJWKS(d); return err }},
+		{"algorithms", func() error { return unmarshalList(d, "algorithms", &j.Algorithms, checkAlgorithm) }},
+		{"clock_skew", func() error {
+			skew, err := unmarshalDuration(d)
+			j.ClockSkew = (*caddy.Duration)(&skew)
+			return err
+		}},
+		{"header", func() (err error) { j.Header, err = unmarshalOne(d); return err }},
+		{"claims", func() error { return unmarshalList(d, "claims", &j.Claims, notEmpty) }},
+		{"project", func() (err error) { j.Project, err = unmarshalOne(d); return err }},
+		{"roles", func() (err error) { j.Roles, err = unmarshalOne(d); return err }},
+		{"target", func() (err error) { j.Target, err = unmarshalTarget(d); return err }},
 	}
-	return err
 }
 
 func unmarshalJWKS(d *caddyfile.Dispenser) (*JWKS, error) {
@@ -111,97 +90,55 @@ func unmarshalJWKS(d *caddyfile.Dispenser) (*JWKS, error) {
 		}
 		s.File, s.Digest = path, fileDigest(path)
 	}
-	var seen []string
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		if slices.Contains(seen, name) {
-			return nil, d.Errf("%s of jwks is given twice", name)
-		}
-		seen = append(seen, name)
-		if s.File != "" {
-			return nil, d.Errf("%s of jwks is for a server, and %s is a file: remove it", name, s.File)
-		}
-		if err := s.unmarshalSetting(d, name); err != nil {
-			return nil, err
-		}
+	given, err := unmarshalBlock(d, "jwks", s.settings(d)...)
+	if err != nil {
+		return nil, err
 	}
-	if len(args) == 0 && len(seen) == 0 {
+	if len(args) == 0 && len(given) == 0 {
 		return nil, d.Err("jwks needs a URL, a file or a block; without jwks the keys are found by discovery")
 	}
 	return s, nil
 }
 
-func (s *JWKS) unmarshalSetting(d *caddyfile.Dispenser, name string) (err error) {
-	var duration time.Duration
-	switch name {
-	case "ca":
-		if s.CA, err = unmarshalOne(d); err == nil {
-			s.CA, err = besideCaddyfile(d, s.CA)
+func (s *JWKS) settings(d *caddyfile.Dispenser) []setting {
+	ofServer := func(read func() error) func() error {
+		return func() error {
+			if s.File != "" {
+				return d.Errf("%s of jwks is for a server, and %s is a file: remove it", d.Val(), s.File)
+			}
+			return read()
 		}
-	case "token":
-		if !d.NextArg() {
-			return d.Err("token of jwks needs one placeholder: {env.NAME} or {file.PATH}")
-		}
-		// Before anything is said that could show it.
-		if err := CheckSecretPlaceholder(d.Val()); err != nil {
-			return d.Errf("token of jwks: %w", err)
-		}
-		s.Token = d.Val()
-		if d.NextArg() {
-			return d.Err("token of jwks takes one placeholder")
-		}
-	case "refresh":
-		duration, err = unmarshalDuration(d)
-		s.Refresh = caddy.Duration(duration)
-	case "max_stale":
-		duration, err = unmarshalDuration(d)
-		s.MaxStale = caddy.Duration(duration)
-	default:
-		return d.Errf("unknown setting %q of jwks: it has ca, token, refresh and max_stale", name)
 	}
-	if err == nil && duration == 0 && (name == "refresh" || name == "max_stale") {
-		return d.Errf("%s of jwks cannot be 0: leave it out for the default", name)
+	span := func(field *caddy.Duration) func() error {
+		return ofServer(func() error {
+			name := d.Val()
+			duration, err := unmarshalDuration(d)
+			if err == nil && duration == 0 {
+				return d.Errf("%s of jwks cannot be 0: leave it out for the default", name)
+			}
+			*field = caddy.Duration(duration)
+			return err
+		})
 	}
-	return err
+	return []setting{
+		{"ca", ofServer(func() (err error) { s.CA, err = unmarshalFile(d); return err })},
+		{"token", ofServer(func() error { return s.unmarshalToken(d) })},
+		{"refresh", span(&s.Refresh)},
+		{"max_stale", span(&s.MaxStale)},
+	}
 }
 
-// unmarshalOne reads a setting with one argument, with the dispenser on its name.
-func unmarshalOne(d *caddyfile.Dispenser) (string, error) {
-	name := d.Val()
-	args := d.RemainingArgs()
-	if len(args) != 1 || args[0] == "" {
-		return "", d.Errf("%s needs one argument; a {$NAME} that is not set leaves none", name)
+func (s *JWKS) unmarshalToken(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Err("token of jwks needs one placeholder: {env.NAME} or {file.PATH}")
 	}
-	if d.NextBlock(d.Nesting()) {
-		return "", d.Errf("%s takes no block", name)
+	// Before anything is said that could show it.
+	if err := CheckSecretPlaceholder(d.Val()); err != nil {
+		return d.Errf("token of jwks: %w", err)
 	}
-	return args[0], nil
-}
-
-func unmarshalDuration(d *caddyfile.Dispenser) (time.Duration, error) {
-	name := d.Val()
-	text, err := unmarshalOne(d)
-	if err != nil {
-		return 0, err
-	}
-	duration, err := caddy.ParseDuration(text)
-	if err != nil || duration < 0 {
-		return 0, d.Errf("%s %q: it is a time like 30s or 5m", name, text)
-	}
-	return duration, nil
-}
-
-func notEmpty(text string) error {
-	if text == "" {
-		return errors.New("an argument is empty: remove it")
+	s.Token = d.Val()
+	if d.NextArg() {
+		return d.Err("token of jwks takes one placeholder")
 	}
 	return nil
-}
-
-// wrap gives an error the place in the Caddyfile, if it is one.
-func wrap(d *caddyfile.Dispenser, err error) error {
-	if err == nil {
-		return nil
-	}
-	return d.WrapErr(err)
 }

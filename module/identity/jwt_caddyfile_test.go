@@ -48,7 +48,7 @@ func TestJWTCaddyfileBad(t *testing.T) {
 		"identify jwt {\n issuer a b\n}":                   "issuer needs one argument",
 		"identify jwt {\n issuer https://i#x\n}":           "without #",
 		"identify jwt {\n issuer \"https://i j\"\n}":       "without blanks",
-		jwtStart + "issuer https://j\n}":                   "issuer of identify jwt is given twice, at Testfile:4",
+		jwtStart + "issuer https://j\n}":                   "issuer of identify jwt is given twice; it may stand once, at Testfile:4",
 		jwtStart + "audience b\n}":                         "audience of identify jwt is given twice",
 		jwtStart + "audiences b\n}":                        `unknown setting "audiences" of identify jwt: it has issuer, audience, jwks, `,
 		jwtStart + "jwks\n}":                               "jwks needs a URL, a file or a block",

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -125,14 +124,7 @@ func (s *JWKS) openFile(logger *zap.Logger) (*jwtKeys, error) {
 // readKeyFile reads a file of keys whole, so one that is half written is no
 // JSON yet, and the last good keys stay.
 func readKeyFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("opening jwks: %w", err)
-	}
-	if !info.Mode().IsRegular() { // opening a pipe would wait
-		return nil, fmt.Errorf("opening jwks: %s is not a regular file", path)
-	}
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening jwks: %w", err)
 	}

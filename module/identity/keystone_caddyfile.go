@@ -3,6 +3,7 @@
 package identity
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
@@ -28,58 +29,35 @@ func (k *Keystone) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Err("identify keystone takes a block, not an argument")
 	}
-	settings := map[string]func(*caddyfile.Dispenser) error{
-		"url": k.unmarshalURL, "ca": k.unmarshalCA, "cache": k.unmarshalCache,
-		"cache_size": k.unmarshalCacheSize, "timeout": k.unmarshalTimeout, "target": k.unmarshalTarget,
-	}
-	given := make(map[string]bool, len(settings))
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Val()
-		read, ok := settings[name]
-		switch {
-		case !ok:
-			return d.Errf("unknown setting %q of identify keystone: it has url, ca, cache, cache_size, timeout and target", name)
-		case given[name]:
-			return d.Errf("%s is given twice", name)
-		}
-		given[name] = true
-		if err := read(d); err != nil {
+	given, err := unmarshalBlock(d, "identify keystone",
+		setting{"url", func() (err error) {
+			if k.URL, err = unmarshalOne(d); err != nil {
+				return err
+			}
+			_, err = keystoneEndpoint(k.URL)
+			return wrap(d, err)
+		}},
+		setting{"ca", func() (err error) {
+			k.CA, err = unmarshalFile(d)
+			k.CADigest = fileDigest(k.CA)
 			return err
-		}
-		if d.NextBlock(d.Nesting()) {
-			return d.Errf("%s takes no block", name)
-		}
+		}},
+		setting{"cache", func() error { return k.unmarshalCache(d) }},
+		setting{"cache_size", func() error { return k.unmarshalCacheSize(d) }},
+		setting{"timeout", func() error { return k.unmarshalTimeout(d) }},
+		setting{"target", func() (err error) { k.Target, err = unmarshalTarget(d); return err }},
+	)
+	if err != nil {
+		return err
 	}
-	if !given["url"] {
+	if !slices.Contains(given, "url") {
 		return d.Err("identify keystone needs Keystone's endpoint: url https://<host>:5000/v3")
 	}
 	return nil
 }
 
-func (k *Keystone) unmarshalURL(d *caddyfile.Dispenser) (err error) {
-	if k.URL, err = onlyArgument(d); err != nil {
-		return err
-	}
-	if _, err = keystoneEndpoint(k.URL); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
-}
-
-func (k *Keystone) unmarshalCA(d *caddyfile.Dispenser) error {
-	path, err := onlyArgument(d)
-	if err != nil {
-		return err
-	}
-	if k.CA, err = besideCaddyfile(d, path); err != nil {
-		return err
-	}
-	k.CADigest = fileDigest(k.CA)
-	return nil
-}
-
 func (k *Keystone) unmarshalCache(d *caddyfile.Dispenser) error {
-	text, err := onlyArgument(d)
+	text, err := unmarshalOne(d)
 	if err != nil {
 		return err
 	}
@@ -101,7 +79,7 @@ func (k *Keystone) unmarshalCache(d *caddyfile.Dispenser) error {
 }
 
 func (k *Keystone) unmarshalCacheSize(d *caddyfile.Dispenser) error {
-	text, err := onlyArgument(d)
+	text, err := unmarshalOne(d)
 	if err != nil {
 		return err
 	}
@@ -114,7 +92,7 @@ func (k *Keystone) unmarshalCacheSize(d *caddyfile.Dispenser) error {
 }
 
 func (k *Keystone) unmarshalTimeout(d *caddyfile.Dispenser) error {
-	text, err := onlyArgument(d)
+	text, err := unmarshalOne(d)
 	if err != nil {
 		return err
 	}
@@ -124,18 +102,4 @@ func (k *Keystone) unmarshalTimeout(d *caddyfile.Dispenser) error {
 	}
 	k.Timeout = caddy.Duration(timeout)
 	return nil
-}
-
-func (k *Keystone) unmarshalTarget(d *caddyfile.Dispenser) (err error) {
-	k.Target, err = unmarshalTarget(d)
-	return err
-}
-
-// onlyArgument is the one argument of the setting that d is at.
-func onlyArgument(d *caddyfile.Dispenser) (string, error) {
-	name, args := d.Val(), d.RemainingArgs()
-	if len(args) != 1 || args[0] == "" {
-		return "", d.Errf("%s takes exactly one argument; a {$NAME} that is not set leaves none", name)
-	}
-	return args[0], nil
 }

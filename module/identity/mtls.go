@@ -224,23 +224,7 @@ func (s *MTLS) TargetRule() *TargetRule { return s.Target }
 //
 // There may be one target.
 func (s *MTLS) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the name of the source
-	if d.NextArg() {
-		return d.Err("identify mtls takes a block, not an argument")
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if d.Val() != "target" {
-			return d.Errf("unknown setting %q of identify mtls: it has target", d.Val())
-		}
-		if s.Target != nil {
-			return d.Err("target is given twice: there is one")
-		}
-		var err error
-		if s.Target, err = unmarshalTarget(d); err != nil {
-			return err
-		}
-	}
-	return nil
+	return unmarshalTargetOnly(d, "identify mtls", &s.Target)
 }
 
 var (

@@ -2,11 +2,7 @@
 
 package identity
 
-import (
-	"slices"
-
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-)
+import "github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 // UnmarshalCaddyfile reads the whole grammar:
 //
@@ -40,30 +36,6 @@ func (n *Neutron) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(n.Secrets) == 0 {
 		return d.Err("identify neutron needs a secret: secret {env.NAME} or secret {file.PATH}")
-	}
-	return nil
-}
-
-// unmarshalList reads a setting that is given once, with one argument or more,
-// none of them twice, each of which check accepts.
-func unmarshalList(d *caddyfile.Dispenser, name string, list *[]string, check func(string) error) error {
-	if len(*list) > 0 {
-		return d.Errf("%s is given twice: write all on one line", name)
-	}
-	for d.NextArg() {
-		if err := check(d.Val()); err != nil {
-			return d.Errf("%s: %w", name, err)
-		}
-		if slices.Contains(*list, d.Val()) {
-			return d.Errf("%s: %s is given twice", name, d.Val())
-		}
-		*list = append(*list, d.Val())
-	}
-	if len(*list) == 0 {
-		return d.Errf("%s needs an argument; a {$NAME} that is not set leaves none", name)
-	}
-	if d.NextBlock(d.Nesting()) {
-		return d.Errf("%s takes no block", name)
 	}
 	return nil
 }

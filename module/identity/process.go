@@ -82,23 +82,7 @@ func (p *Process) TargetRule() *TargetRule { return p.Target }
 //
 // The block may be left out, and holds one target.
 func (p *Process) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the name of the source
-	if d.NextArg() {
-		return d.Errf("identify process takes a block, not an argument, found %q", d.Val())
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if name := d.Val(); name != "target" {
-			return d.Errf("unknown setting %q of identify process: it has target", name)
-		}
-		if p.Target != nil {
-			return d.Err("target is given twice; it may stand once")
-		}
-		var err error
-		if p.Target, err = unmarshalTarget(d); err != nil {
-			return err
-		}
-	}
-	return nil
+	return unmarshalTargetOnly(d, "identify process", &p.Target)
 }
 
 var (

@@ -79,7 +79,7 @@ func TestProcessCaddyfile(t *testing.T) {
 		"process x":                    "takes a block",
 		"process {\nuser root\n}":      `unknown setting "user"`,
 		"process {\ntarget claim\n}":   "target claim <name>",
-		"process {\ntarget claim x\ntarget claim y\n}": "target is given twice",
+		"process {\ntarget claim x\ntarget claim y\n}": "target of identify process is given twice",
 	} {
 		p := new(Process)
 		err := p.UnmarshalCaddyfile(caddyfile.NewTestDispenser(text))

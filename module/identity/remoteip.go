@@ -3,14 +3,10 @@
 package identity
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
-	"os"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -158,43 +154,19 @@ func (s *RemoteIP) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Err("identify remote_ip takes one inventory file")
 	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		switch {
-		case d.Val() != "address":
-			return d.Errf("unknown setting %q of identify remote_ip: it has address", d.Val())
-		case s.Address != "":
-			return d.Err("address is given twice")
-		case !d.NextArg():
-			return d.Err("address needs an argument: connection, client_ip or proxy_protocol")
+	_, err = unmarshalBlock(d, "identify remote_ip", setting{"address", func() error {
+		text, err := unmarshalOne(d)
+		s.Address = AddressFrom(text)
+		if err != nil {
+			return err
 		}
-		s.Address = AddressFrom(d.Val())
-		if err := s.Address.Check(); err != nil {
-			return d.WrapErr(err)
-		}
-		if d.NextArg() {
-			return d.ArgErr()
-		}
+		return wrap(d, s.Address.Check())
+	}})
+	if err != nil {
+		return err
 	}
 	s.Inventory, s.Digest = path, fileDigest(path)
 	return nil
-}
-
-// fileDigest is the SHA-256 of a file, or empty if it cannot be read.
-func fileDigest(path string) string {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer file.Close() //nolint:errcheck // read only
-	digest := sha256.New()
-	if _, err := io.Copy(digest, file); err != nil {
-		return ""
-	}
-	return hex.EncodeToString(digest.Sum(nil))
 }
 
 var (

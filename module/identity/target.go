@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -170,18 +169,5 @@ func unmarshalTarget(d *caddyfile.Dispenser) (*TargetRule, error) {
 	default:
 		return nil, d.Err(grammar)
 	}
-	return t, nil
-}
-
-// besideCaddyfile makes a path absolute, relative to the Caddyfile: a running
-// server has another working directory than the command that reloads it.
-func besideCaddyfile(d *caddyfile.Dispenser, path string) (string, error) {
-	if filepath.IsAbs(path) {
-		return path, nil
-	}
-	absolute, err := caddy.FastAbs(filepath.Join(filepath.Dir(d.File()), path))
-	if err != nil {
-		return "", d.Errf("finding %s: %w", path, err)
-	}
-	return absolute, nil
+	return t, noBlock(d, "target")
 }

@@ -44,7 +44,7 @@ func startServer(tb testing.TB, env ...string) *server {
 		tb.Fatal(err)
 	}
 	s := &server{state: state}
-	servers.add(state)
+	servers.Started(state)
 	tb.Cleanup(func() { s.explain(tb) })
 	// The database is made before the port is bound, which may be another's then.
 	for attempt := 1; ; attempt++ {

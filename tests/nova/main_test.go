@@ -6,117 +6,29 @@
 package nova_test
 
 import (
-	"flag"
-	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
-	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
 
 	_ "github.com/metaguard/metaguard/module" // what the binary is made of: an edit there makes earlier results stale
 	"github.com/metaguard/metaguard/tests/harness"
 )
 
-// leftOut says why the real servers are not there; empty means that they are.
-var leftOut string
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	leftOut = missing()
-	if leftOut != "" {
-		what := "tests/nova: left out: all tests against the real Nova and Neutron's agent: " + leftOut
-		if required() {
-			fmt.Fprintln(os.Stderr, what)
-			os.Exit(1)
-		}
-		fmt.Println(what)
-	}
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-interrupted
-		servers.stop()
-		os.Exit(1)
-	}()
-	code := m.Run()
-	servers.stop()
-	if leftOut == "" {
-		harness.RemoveBinary()
-	}
-	os.Exit(code)
+// servers are the real ones, and all that nova.sh started of them.
+var servers = &harness.Installed{
+	Suite: "tests/nova", What: "Nova and Neutron's agent", Variable: "METAGUARD_NOVA",
+	Script: "nova.sh", HomeVariable: "NOVA_HOME", Home: "metaguard-nova", Environment: []string{seedVariable},
+	Stop: func(state string) *exec.Cmd {
+		command := exec.Command("./nova.sh", "stop")
+		command.Env = append(os.Environ(), "NOVA_STATE="+state)
+		return command
+	},
 }
 
-// required tells whether a missing Nova is a failure. METAGUARD_NOVA is
-// required, off, or empty for "if it is installed"; CI=true requires it, too.
-func required() bool {
-	setting := os.Getenv("METAGUARD_NOVA")
-	return setting == "required" || (os.Getenv("CI") == "true" && setting != "off" && !testing.Short())
-}
-
-func missing() string {
-	switch {
-	case os.Getenv("METAGUARD_NOVA") == "off":
-		return "METAGUARD_NOVA is off"
-	case testing.Short() && os.Getenv("METAGUARD_NOVA") != "required":
-		return "-short"
-	}
-	home := os.Getenv("NOVA_HOME")
-	if home == "" {
-		home = filepath.Join(os.TempDir(), "metaguard-nova")
-	}
-	if _, err := os.Stat(filepath.Join(home, "root", ".done")); err != nil {
-		return "not installed; `tests/nova/nova.sh install` does that, on Debian 12"
-	}
-	if output, err := exec.Command("/usr/bin/python3", "--version").CombinedOutput(); err != nil {
-		return fmt.Sprintf("no Python: %v %s", err, output)
-	}
-	return ""
-}
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // need skips a test where the real servers are not there.
 func need(tb testing.TB) {
 	tb.Helper()
-	// Said once more within a test, so that go test takes no earlier result
-	// for one under other settings.
-	for _, name := range []string{"METAGUARD_NOVA", "CI", "NOVA_HOME", "TMPDIR", seedVariable} {
-		_ = os.Getenv(name)
-	}
-	if leftOut != "" {
-		tb.Skip("left out: " + leftOut)
-	}
-}
-
-// servers are all that nova.sh started, to be ended when the tests are done.
-var servers registry
-
-type registry struct {
-	mu     sync.Mutex
-	states []string
-}
-
-func (r *registry) add(state string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.states = append(r.states, state)
-}
-
-func (r *registry) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var all sync.WaitGroup
-	for _, state := range r.states {
-		all.Go(func() {
-			command := exec.Command("./nova.sh", "stop")
-			command.Env = append(os.Environ(), "NOVA_STATE="+state)
-			if output, err := command.CombinedOutput(); err != nil {
-				fmt.Fprintf(os.Stderr, "nova.sh stop: %v\n%s", err, output)
-			}
-			_ = os.RemoveAll(state)
-		})
-	}
-	all.Wait()
-	r.states = nil
+	servers.Need(tb)
 }

@@ -129,7 +129,7 @@ func launch(tb testing.TB, env []string, args ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	servers.add(state)
+	servers.Started(state)
 	port := harness.FreePort(tb)
 	_, err = novaScript(state, append(env, fmt.Sprint("PORT=", port)), args...)
 	return &server{address: fmt.Sprint("127.0.0.1:", port), state: state, port: port}, err
