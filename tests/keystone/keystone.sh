@@ -24,16 +24,7 @@ home=${KEYSTONE_HOME:-${TMPDIR:-/tmp}/metaguard-keystone}
 root=$home/root
 PORT=${PORT:-5000} EXPIRATION=${EXPIRATION:-3600} LIMIT=${LIMIT:-3600}
 python=/usr/bin/python3
-
-# What the unpacked programs need to find each other.
-environment() {
-	local triplet
-	triplet=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("MULTIARCH"))')
-	export PYTHONPATH=$root/usr/lib/python3/dist-packages PYTHONWARNINGS=ignore PYTHONPYCACHEPREFIX=$home/pycache
-	export LD_LIBRARY_PATH=$root/usr/lib/$triplet:$root/lib/$triplet
-	export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-	unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../debian.sh"
 
 # --- install ---------------------------------------------------------------
 
@@ -43,38 +34,10 @@ wanted=(python3-keystone keystone uwsgi-core uwsgi-plugin-python3)
 # servers that are not used here.
 unwanted='^(systemd|libsystemd|libnss-|libpam|udev|libudev|dbus|sudo|mariadb|mysql|apache2|debconf|dbconfig)'
 
-# apt with lists of its own where the machine has none, or old ones, so that
-# neither root nor a changed machine is needed.
-own_lists=()
-refresh() {
-	mkdir -p "$home/apt/lists/partial" "$home/apt/archives/partial"
-	own_lists=(-o "Dir::State::Lists=$home/apt/lists" -o "Dir::Cache=$home/apt" -o "APT::Sandbox::User=$(id -un)")
-	apt-get -qq "${own_lists[@]}" update
-}
-
-download() {
-	# All that this machine lacks. Nothing is installed: -s only says what would be.
-	apt-get "${own_lists[@]}" -s --no-install-recommends install "${wanted[@]}" \
-		| awk '/^Inst/ {print $2}' | grep -vE "$unwanted" > "$home/packages" || return
-	(cd "$home/debs" && xargs -a "$home/packages" apt-get -qq "${own_lists[@]}" download)
-}
-
-install() {
-	[ ! -e "$root/.done" ] || return 0
-	mkdir -p "$home/debs" "$root"
-	download 2> /dev/null || { refresh && download; }
-	find "$home/debs" -name '*.deb' -print0 | xargs -0 -n 8 -P "$(nproc)" \
-		sh -c 'root=$1; shift; for deb; do dpkg -x "$deb" "$root"; done' unpack "$root"
-	rm -rf "$home/debs" "$home/apt"
-	touch "$root/.done"
-}
-
 # --- processes -------------------------------------------------------------
 
 # The server has a session of its own, ends by itself after $LIMIT seconds, and
 # is known by pid and start time, so that stop never ends somebody else's.
-started() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d' ' -f20; }
-
 daemon() {
 	setsid timeout --kill-after=5 "$LIMIT" "$@" > "$state/server.log" 2>&1 < /dev/null &
 	echo "$! $(started $!)" > "$state/server.pid"
