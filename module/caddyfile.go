@@ -66,9 +66,14 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //			secret <placeholder>...
 //			trust  <cidr>...
 //		}
-//		identify remote_ip <inventory-file>
-//		identify process {
-//			target <remote_ip|claim|request> …
+//		identify remote_ip <inventory-file> {
+//			address connection|client_ip|proxy_protocol
+//		}
+//		identify mtls|process {
+//			target remote_ip <inventory-file> [<address>] | claim <name> [<project-claim>] | request <inventory-file>
+//		}
+//		identify jwt|keystone {
+//			<settings of identity.JWT and identity.Keystone, target among them>
 //		}
 //		identify anonymous
 //
