@@ -122,7 +122,7 @@ decision := {"allow": true, "reasons": ["mine"]} if {
 	if err == nil {
 		t.Fatal("loaded")
 	}
-	for _, want := range []string{"metadata:read by own shows admin_pass", "listing:read by own shows password"} {
+	for _, want := range []string{"metadata:read by own shows admin_pass", "listing:read by own shows admin_pass"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not found in\n%v", want, err)
 		}

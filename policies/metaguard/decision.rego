@@ -3,9 +3,9 @@
 # description: >-
 #   An instance may read its own resources and write its password once. Reading a
 #   password needs a grant; reading credentials needs a valid session or a grant;
-#   acting on another's target needs a grant. Listings hide what the same caller
-#   could not read, and admin_pass is hidden everywhere without a grant. Health and
-#   session tokens are for anyone identified. Nobody else gets anything.
+#   acting on another's target needs a grant. admin_pass is hidden everywhere without
+#   a grant. Health and session tokens are for anyone identified. Nobody else gets
+#   anything. The guard hides from listings what this policy would refuse.
 #
 #   A team adds rules to package metaguard.team, all of them optional: the sets
 #   allow, deny, redact_json, redact_keys and redact_listing, and the value status.
