@@ -97,7 +97,7 @@ func TestAnswerCutAtEveryByte(t *testing.T) {
 		n      int
 		reset  bool
 	}
-	s := prepareAnswerSite(t, byAddress, "", map[string]string{"policy/data.json": grant(instance1, "password:read")})
+	s := prepareAnswerSite(t, byAddress, "", map[string]string{"policy/data.json": grant(instance1, "password:read"), "policy/team.rego": unknownEntries})
 	s.edit(t, "Caddyfile", "level DEBUG", "level INFO") // thousands of requests
 	s.Run(s.address)
 	var cuts []cut

@@ -233,5 +233,5 @@ func TestAnswerCharset(t *testing.T) {
 		answerCase{name: "UTF-16", path: jsonPath, server: says("200 OK", "", "\xff\xfe"+strings.Join(strings.Split(document, ""), "\x00")+"\x00"), status: 502, code: "response_unreadable/json_invalid"},
 		answerCase{name: "latin-1 without a charset", path: jsonPath, server: says("200 OK", "Content-Type: application/json\r\n", "{\""+planted+"\": \"\xe4\"}"), status: 502, code: "response_unreadable/json_invalid"},
 	)
-	newAnswerSite(t, byAddress, "", nil).run(t, table)
+	newAnswerSite(t, byAddress, "", map[string]string{"policy/team.rego": unknownEntries}).run(t, table)
 }
