@@ -263,6 +263,16 @@ func TestPartsInAuditMode(t *testing.T) {
 	}
 }
 
+// Whoever reads a listing cuts blanks off; what then is a name that would be
+// refused is not shown.
+func TestPartsWithBlanks(t *testing.T) {
+	h := partsSite(t, dialect.OpenStack{}, patience, "")
+	got, refusal := partsShown(t, h, "/openstack/latest/", "password \n password\n\tpassword/\npassword =x\nuser_data\n")
+	if refusal != nil || got != "user_data\n" {
+		t.Errorf("%q, %v", got, refusal)
+	}
+}
+
 // An answer that is no success is no listing.
 func TestPartsOfErrors(t *testing.T) {
 	h := partsSite(t, dialect.OpenStack{}, patience, "")

@@ -14,14 +14,18 @@ import (
 )
 
 // Entries gives the names in a listing, as RedactListing reads them, but with
-// the slash that marks a directory: "0=name" is "0". Blank lines name nothing.
+// the slash that marks a directory: "0=name" is "0". Blank lines name nothing, and
+// neither does "/". A blank beside a name is part of it, as it is where it is hidden.
 func Entries(a *Answer) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for body := a.Body; len(body) > 0; {
 			line, end := nextLine(body)
 			body = body[len(line)+end:]
 			name, _, _ := bytes.Cut(line, []byte("="))
-			if name = bytes.TrimSpace(name); len(name) > 0 && !yield(string(name)) {
+			if len(bytes.TrimSpace(name)) == 0 || string(name) == "/" {
+				continue
+			}
+			if !yield(string(name)) {
 				return
 			}
 		}
