@@ -136,6 +136,9 @@ func TestEverythingIsEmbedded(t *testing.T) {
 		}
 		for _, entry := range entries {
 			name := path.Join(dir, entry.Name())
+			if entry.IsDir() {
+				continue // examples are for readers
+			}
 			if wanted := !strings.HasSuffix(name, "_test.rego"); found[name] != wanted {
 				t.Errorf("%s: embedded is %v, want %v", name, found[name], wanted)
 			}

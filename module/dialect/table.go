@@ -42,6 +42,7 @@ type row struct {
 type table struct {
 	dialect  string
 	versions []string // nil: any
+	patterns []string // of all rows
 	root     *node
 }
 
@@ -62,6 +63,7 @@ func newTable(dialect string, versions []string, rows []row) (*table, error) {
 		if err := t.add(&rows[i]); err != nil {
 			return nil, fmt.Errorf("pattern /%s: %w", rows[i].pattern, err)
 		}
+		t.patterns = append(t.patterns, rows[i].pattern)
 	}
 	return t, nil
 }
