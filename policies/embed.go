@@ -20,5 +20,5 @@ var Builtin embed.FS
 // Testing holds the helpers for tests (testing/*.rego, package
 // metaguard.testing), without their own tests. No server loads them.
 //
-//go:embed testing/openstack.rego testing/testing.rego
+//go:embed testing/dialects.rego testing/openstack.rego testing/tables.rego testing/testing.rego
 var Testing embed.FS

@@ -13,7 +13,7 @@ request_to(dialect, caller, method, path) := request(caller, method, path) if {
 	table := _tables[dialect]
 	arrived := _arrives_as[method]
 	canonical := _canonical_in(table, path)
-	found := _row(table, canonical)
+	found := _row(dialect, canonical)
 	document := _document(caller, arrived, canonical, {
 		"dialect": dialect,
 		"kind": found.kind,
@@ -41,45 +41,62 @@ _body(row, method) := _bodies.write if {
 } else := null
 
 # METADATA
+# title: Patterns
+# description: The parts of every pattern, by dialect. They are split once.
+_patterns := {dialect: {pattern: _split(pattern) | some pattern, _ in table.rows} |
+	some dialect, table in _tables
+}
+
+# METADATA
 # title: Row
 # description: >-
 #   What a path stands for: the row of the table whose pattern fits best, from left to
 #   right a name before a version, that before a number, that before any segment, and
 #   that before several. What has none is unknown.
-_row(table, path) := object.union(_plain, object.union(row, {"version": version, "key": key})) if {
+_row(dialect, path) := {
+	"kind": row.kind,
+	"sensitive": object.get(row, "sensitive", false),
+	"methods": object.get(row, "methods", {"GET": "read"}),
+	"bodies": object.get(row, "bodies", []),
+	"version": version,
+	"key": concat("/", array.slice(segments, object.get(row, "key_from", at + 1), count(segments))),
+} if {
 	segments := _split(path)
-	fitting := {rank: row | some row in table.rows; rank := _rank(table, row.pattern, segments)}
-	row := fitting[min(object.keys(fitting))]
-	version := _version_at(row, segments)
+	table := _tables[dialect]
+	fitting := {rank: pattern | some pattern, parts in _patterns[dialect]; rank := _rank(table, parts, segments)}
+	pattern := fitting[min(object.keys(fitting))]
+	row := table.rows[pattern]
+	at := _version_at(_patterns[dialect][pattern])
+	version := _segment(segments, at)
 	_holds(row, version, path)
-	key := concat("/", array.slice(segments, row.key_from, count(segments)))
-} else := object.union(_plain, {"kind": "unknown", "version": _tree_version(table, _split(path)), "key": ""})
-
-# METADATA
-# title: Plain
-# description: What most rows of a table are.
-_plain := {"sensitive": false, "methods": {"GET": "read"}, "bodies": []}
+} else := {
+	"kind": "unknown",
+	"sensitive": false,
+	"methods": {"GET": "read"},
+	"bodies": [],
+	"version": _tree_version(_tables[dialect], _split(path)),
+	"key": "",
+}
 
 # METADATA
 # title: Rank
 # description: How well a pattern fits a path. Undefined where it does not; the least is the best.
-_rank(table, pattern, segments) := [rank | some i, part in pattern; rank := _fits(table, part, segments[i])] if {
-	_as_long(pattern, count(segments))
-	every i, part in pattern {
-		_fits(table, part, segments[i])
-	}
+_rank(table, parts, segments) := ranks if {
+	_as_long(parts, count(segments))
+	ranks := [rank | some i, part in parts; rank := _fits(table, part, segments[i])]
+	count(ranks) == count(parts)
 }
 
 # METADATA
 # title: As long
 # description: A path of so many segments can fit this pattern.
-_as_long(pattern, n) if count(pattern) == n
+_as_long(parts, n) if count(parts) == n
 
 # METADATA
 # title: As long, with several segments at the end
-_as_long(pattern, n) if {
-	count(pattern) < n
-	pattern[count(pattern) - 1] == "**"
+_as_long(parts, n) if {
+	count(parts) < n
+	parts[count(parts) - 1] == "**"
 }
 
 # METADATA
@@ -110,7 +127,7 @@ _is_version(table, _) if count(table.versions) == 0
 
 # METADATA
 # title: Holds
-# description: A row is for some versions only, or for a path without a slash at its end only.
+# description: A row may be for some versions only, or for a path without a slash at its end only.
 _holds(row, version, path) if {
 	version in object.get(row, "only_versions", [version])
 	not _slashed(row, path)
@@ -126,9 +143,16 @@ _slashed(row, path) if {
 
 # METADATA
 # title: Version at
-# description: The version directory that a row's path is in; empty outside of one.
-_version_at(row, segments) := segments[row.version_at] if {
-	row.version_at >= 0
+# description: Where a pattern has its version; -1 if it has none.
+_version_at(parts) := at if {
+	some at, "{version}" in parts
+} else := -1
+
+# METADATA
+# title: Segment
+# description: The segment at this place; empty outside of the path.
+_segment(segments, at) := segments[at] if {
+	at >= 0
 } else := ""
 
 # METADATA
@@ -139,3 +163,14 @@ _tree_version(table, segments) := segments[count(names)] if {
 	array.slice(segments, 0, count(names)) == names
 	_is_version(table, segments[count(names)])
 } else := ""
+
+# METADATA
+# title: Sampled
+# description: The input document for a sample of a dialect.
+_sampled(sample, caller) := json.patch(document, [
+	{"op": "replace", "path": "/request/body", "value": body},
+	{"op": "replace", "path": "/request/headers", "value": object.union(document.request.headers, sample.headers)},
+]) if {
+	document := _document(caller, sample.method, sample.path, sample.resource)
+	body := {true: _bodies.write, false: null}[sample.body]
+}

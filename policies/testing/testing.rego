@@ -123,8 +123,11 @@ ask(caller, method, kind) := json.patch(
 # title: Input for
 # description: >-
 #   The input document for one request of this caller about itself. `kind` and
-#   `action` are those of input.resource. A write brings an encrypted password.
-input_for(dialect, kind, action, caller) := _document(caller, _methods[action], _path(segments), resource) if {
+#   `action` are those of input.resource. A write brings an encrypted password. Where
+#   the dialect has such requests, it is one of them; else its path is made up.
+input_for(dialect, kind, action, caller) := _sampled(_samples[dialect][kind][action], caller) if {
+	_samples[dialect][kind][action]
+} else := _document(caller, _methods[action], _path(segments), resource) if {
 	segments := _segments(dialect, kind)
 	resource := {
 		"dialect": dialect,
@@ -199,7 +202,7 @@ _document(caller, method, path, resource) := {
 		"project_id": caller.project_id,
 		"address": caller.address,
 	},
-	"resource": object.union(resource, {"sensitive": resource.kind in {"password", "credentials"}}),
+	"resource": object.union({"sensitive": resource.kind in {"password", "credentials"}}, resource),
 	"session": {"present": false, "valid": false, "age_seconds": 0},
 }
 

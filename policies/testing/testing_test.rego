@@ -174,3 +174,107 @@ test_with_header if {
 	other := testing.with_header(request, "accept", "*/*")
 	other.request.headers == {"user-agent": "curl/8", "accept": "*/*"}
 }
+
+# A table with a row of each sort.
+_tables := {"some": {
+	"path": "^/[A-Za-z0-9._~/:-]*$",
+	"versions": ["1.0", "latest"],
+	"trees": [[], ["ec2"]],
+	"rows": {
+		"": {"kind": "listing"},
+		"{version}": {"kind": "listing"},
+		"{version}/named": {"kind": "metadata"},
+		"{version}/#": {"kind": "network"},
+		"{version}/*": {"kind": "userdata"},
+		"{version}/keys/**": {"kind": "credentials", "sensitive": true},
+		"{version}/password": {"kind": "password", "sensitive": true, "methods": {"GET": "read", "POST": "write"}, "bodies": ["POST"]},
+		"{version}/token": {"kind": "token", "exact": true, "only_versions": ["latest"], "methods": {"PUT": "write"}},
+		"ec2/{version}/named": {"kind": "vendordata"},
+		"other/named": {"kind": "health", "key_from": 1},
+	},
+}}
+
+_made(method, path) := request if {
+	request := testing.request_to("some", _caller, method, path) with data.metaguard.testing._tables as _tables
+}
+
+test_request_to_by_table if {
+	resources := {path: [resource.kind, resource.version, resource.key] |
+		some path in [
+			"/", "/latest", "/1.0/named", "/latest/named/", "/latest/12", "/latest/12a", "/latest/keys/a/b:c", "/latest/keys", "/2.0/named",
+			"/latest/named/x", "/ec2/1.0/named", "/ec2/1.0/x", "/other/named", "/1.0//password", "/x",
+		]
+		resource := _made("GET", path).resource
+	}
+	resources == {
+		"/": ["listing", "", ""],
+		"/latest": ["listing", "latest", ""],
+		"/1.0/named": ["metadata", "1.0", "named"],
+		"/latest/named/": ["metadata", "latest", "named"],
+		"/latest/12": ["network", "latest", "12"],
+		"/latest/12a": ["userdata", "latest", "12a"],
+		"/latest/keys/a/b:c": ["credentials", "latest", "keys/a/b:c"],
+		"/latest/keys": ["userdata", "latest", "keys"],
+		"/2.0/named": ["unknown", "", ""],
+		"/latest/named/x": ["unknown", "latest", ""],
+		"/ec2/1.0/named": ["vendordata", "1.0", "named"],
+		"/ec2/1.0/x": ["unknown", "1.0", ""],
+		"/other/named": ["health", "", "named"],
+		"/1.0//password": ["password", "1.0", "password"],
+		"/x": ["unknown", "", ""],
+	}
+}
+
+test_request_to_any_version if {
+	tables := {"some": {"path": "^/[a-z0-9/]*$", "versions": [], "trees": [[]], "rows": {"{version}/named": {"kind": "metadata"}}}}
+	request := testing.request_to("some", _caller, "GET", "/v7/named") with data.metaguard.testing._tables as tables
+	request.resource.kind == "metadata"
+	request.resource.version == "v7"
+}
+
+test_request_to_with_methods if {
+	_made("POST", "/latest/password").request.body.format == "rsa_base64"
+	_made("HEAD", "/latest/password").request.body == null
+	_made("HEAD", "/latest/password").resource.sensitive
+	token := _made("PUT", "/latest/token")
+	token.resource.action == "write"
+	token.request.body == null
+	not token.resource.sensitive
+	not _made("GET", "/latest/token")
+	not _made("POST", "/latest/named")
+	not _made("DELETE", "/latest/password")
+}
+
+# What only some versions have, or only without a slash at the end.
+test_request_to_what_is_exact if {
+	_made("GET", "/1.0/token").resource.kind == "unknown"
+	_made("GET", "/latest/token/").resource.kind == "unknown"
+}
+
+test_request_to_undefined_where_no_policy_is_asked if {
+	every path in ["latest", "/latest/../1.0", "/latest/a=b", "/latest?x=1"] {
+		not _made("GET", path)
+	}
+	not testing.request_to("nobody's", _caller, "GET", "/")
+}
+
+test_request_to_openstack if {
+	made := testing.request_to("openstack", _caller, "GET", "/openstack/latest/password")
+	made == testing.request(_caller, "GET", "/openstack/latest/password")
+}
+
+test_input_for_a_sample if {
+	samples := {"some": {"password": {"read": {
+		"method": "GET",
+		"path": "/",
+		"headers": {"domu_request": "send_my_password"},
+		"body": false,
+		"resource": {"dialect": "some", "kind": "password", "version": "", "key": "", "action": "read", "sensitive": true},
+	}}}}
+	read := testing.input_for("some", "password", "read", _caller) with data.metaguard.testing._samples as samples
+	read.request.path == "/"
+	read.request.headers == {"user-agent": "test", "domu_request": "send_my_password"}
+	read.request.body == null
+	written := testing.input_for("some", "password", "write", _caller) with data.metaguard.testing._samples as samples
+	written.request.path == "/latest/password"
+}
