@@ -127,12 +127,21 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 		return err
 	}
 	h.Upstream.TransportRaw = transport
+	if h.AssertAddress {
+		if err := checkDirect(transport); err != nil {
+			return err
+		}
+	}
 	if err := h.Upstream.Provision(ctx); err != nil {
 		return fmt.Errorf("provisioning upstream: %w", err)
 	}
 	h.upstreamProvisioned = true
-	if transport, ok := h.Upstream.Transport.(*reverseproxy.HTTPTransport); !ok || transport.ProxyProtocol != "" {
+	inner, ok := h.Upstream.Transport.(*reverseproxy.HTTPTransport)
+	if !ok || inner.ProxyProtocol != "" {
 		return errors.New("upstream: transport: only http is possible, without proxy_protocol: the server is told who calls only as Metaguard writes it")
+	}
+	if err := h.provisionAddress(inner); err != nil {
+		return err
 	}
 	h.Upstream.Transport = lastHop{h.Upstream.Transport}
 	// reverse_proxy would repeat a GET whose answer broke off. With a matcher
