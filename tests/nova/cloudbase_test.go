@@ -105,7 +105,7 @@ type pythonLibrary struct{ header, post []string }
 
 var (
 	// requests, as HttpService uses it: bytes have no type.
-	requests = pythonLibrary{header: []string{"User-Agent: python-requests/2.32.3", "Accept-Encoding: gzip, deflate", "Accept: */*"}}
+	requests = pythonLibrary{header: []string{"User-Agent: python-requests/2.28.1", "Accept-Encoding: gzip, deflate", "Accept: */*"}}
 	// urllib, as it did before 0.9.10.
 	urllib = pythonLibrary{
 		header: []string{"Accept-Encoding: identity", "User-Agent: Python-urllib/2.7"},
