@@ -166,7 +166,7 @@ func (w *windows) seal(t *testing.T, password string) string {
 			t.Fatal(err)
 		}
 		key := public.(ssh.CryptoPublicKey).CryptoPublicKey().(*rsa.PublicKey)
-		sealed, err := rsa.EncryptPKCS1v15(rand.Reader, key, []byte(password))
+		sealed, err := rsa.EncryptPKCS1v15(rand.Reader, key, []byte(password)) //nolint:staticcheck // what cloudbase-init uses
 		if err != nil {
 			t.Fatal(err)
 		}

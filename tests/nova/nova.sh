@@ -252,8 +252,8 @@ case ${1:-} in
 	agent) agent ;;
 	echo) echo_paths "${2:-}" ;;
 	stored | clear) "$python" "$here/database.py" "$state" "$1" "$2" ;;
-	ec2metadata) environment; exec "$python" "$root/usr/bin/ec2metadata" "${@:2}" ;;
-	decrypt) environment; PATH=$PATH:$root/usr/bin "$python" "$here/decrypt.py" "$2" ;;
+	ec2metadata) environment; PATH=$root/usr/bin:$PATH; "$python" "$(command -v ec2metadata)" "${@:2}" ;;
+	decrypt) environment; PATH=$root/usr/bin:$PATH "$python" "$here/decrypt.py" "$2" ;;
 	crawl) environment; "$python" "$here/crawl.py" "${@:2}" ;;
 	crawl_ec2) environment; "$python" "$here/crawl_ec2.py" "${@:2}" ;;
 	status) status ;;
