@@ -27,21 +27,21 @@ import (
 //	     encrypt for one of the keys of meta_data.json (utils/crypt.py: RSA, PKCS #1 v1.5; base64)
 //	POST /openstack/2013-04-04/password        post_password
 //
-// can_post_password takes 404 for "no such version", writes that to its log and
-// leaves the password out. Every other status of a GET is an error that
-// is_password_set raises at once, and everything that goes through
-// _exec_with_retry (services/base.py: meta_data.json and the POST) is asked
-// again five more times, four seconds apart, before it is raised; only 404 is
-// not asked again, and in the POST not even that is told apart from an error.
-// An error ends the plugin, is logged, and leaves it to run again at the next
-// boot (init.py, _exec_plugin), which sets a new password in the machine first.
+// What it does on a status from 400 on:
 //
-// 409 means that there is a password already: post_password catches it as
-// urllib's HTTPError and gives up. Since 0.9.10 it is requests that asks, whose
-// HTTPError that is not, so that 409 is asked again, too, and then an error.
-// That is why is_password_set has to be the one that tells, as it does at Nova:
-// in a machine that may not read its own password the plugin can only fail when
-// it runs twice, which it does where the first answer got lost.
+//   - can_post_password: 404 is "not supported by this service", and the plugin is
+//     done. Any other is asked again five times, four seconds apart
+//     (services/base.py, _exec_with_retry), and is then an error.
+//   - is_password_set: an error at once, 404 as well.
+//   - post_password: asked again as above, 404 as well, and then an error, but for
+//     409: there is a password already. It catches that as urllib's HTTPError.
+//     Since 0.9.10 it is requests that asks, whose HTTPError is another, so that
+//     409 is asked again, too, and is then an error.
+//
+// An error ends the plugin, is logged, and lets it run again at the next boot
+// (init.py, _exec_plugin), which sets another password in the machine first. A
+// second run is therefore good only where is_password_set can tell, which it
+// cannot in a machine that may not read its own password.
 func TestCloudbaseInit(t *testing.T) {
 	t.Parallel()
 	onUWSGI, onEventlet := novaUnder(t, uwsgi), novaUnder(t, eventlet)
