@@ -53,6 +53,11 @@ var words = func() map[string]*ast.Term {
 		"neutron", "remote_ip", "process", "anonymous", "openstack", "ec2", "latest", "meta-data", "user-data",
 		"meta_data.json", "user_data", "vendor_data.json", "vendor_data2.json", "network_data.json",
 		"169.254.169.254", "user-agent", "accept", "content-type", "*/*", "text/plain", "application/json",
+		"dynamic", "instance-identity", "document", "iam", "security-credentials", "instance-id", "placement", "api", "version",
+		"gce", "computeMetadata", "v1", "instance", "project", "attributes", "service-accounts", "default", "identity", "network-interfaces",
+		"recursive", "alt", "wait_for_change", "last_etag", "timeout_sec", "true", "json", "metadata-flavor", "Google", "metadata.google.internal",
+		"azure", "compute", "oauth2", "attested", "scheduledevents", "api-version", "resource",
+		"cloudstack", "domu_request", "send_my_password", "saved_password", "generic", "mtls", "jwt", "keystone",
 	} {
 		terms[word] = ast.StringTerm(word)
 	}
