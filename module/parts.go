@@ -52,6 +52,8 @@ func (x *exchange) hideEntries(hidden *decision.Redact) *decision.Refusal {
 			Method:        http.MethodGet,
 			Segments:      append(parent[:len(parent):len(parent)], names...),
 			TrailingSlash: strings.HasSuffix(entry, "/"),
+			Query:         x.request.Query, // it says what an entry is where the path does not
+			Header:        x.request.Header,
 		})
 		if refusal != nil {
 			return refusal
