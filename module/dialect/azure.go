@@ -4,7 +4,6 @@ package dialect
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -134,9 +133,7 @@ func first(values []string) string {
 // Below gives the request for a member of an instance's document: its path goes
 // on with the members' names and the indexes of arrays.
 func (Azure) Below(r Request, members []string) Request {
-	r.Segments = append(slices.Clip(r.Segments), members...)
-	r.TrailingSlash = false
-	return r
+	return below(r, members)
 }
 
 // Samples holds every kind of resource.
