@@ -5,7 +5,6 @@ package dialect
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -26,6 +25,9 @@ func init() {
 // specification/imds/data-plane/InstanceMetadataService). A version's name is
 // in the query, and so is the form of an answer: a document, or with
 // format=text a listing or a single value.
+//
+// The first answer about scheduled events may take two minutes, for which
+// Metaguard does not wait: it says 504 after one, and the next is there at once.
 //
 // Two more servers that an Azure guest talks to are none of this dialect: the
 // wireserver (168.63.129.16, port 80) and the HostGAPlugin (port 32526).
@@ -56,10 +58,6 @@ func (Azure) CaddyModule() caddy.ModuleInfo {
 // Name says "azure".
 func (Azure) Name() string { return "azure" }
 
-// firstEvents is how long the first answer about scheduled events may take, by
-// Microsoft's page about them ("up to two minutes").
-const firstEvents = 2 * time.Minute
-
 // Traits are those of the service and its clients. It demands the header
 // Metadata and refuses whatever a proxy passed on (Microsoft's page, "Security
 // and authentication"). A refusal is 403, which no client asks again for.
@@ -85,7 +83,6 @@ func (Azure) Traits() Traits {
 		Required:         Header{"Metadata", "true"},
 		RefusesForwarded: true,
 		DenyStatus:       http.StatusForbidden,
-		MaxWait:          firstEvents,
 		Survives:         []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusConflict},
 	}
 }
@@ -116,9 +113,6 @@ func (Azure) Classify(r Request) Match {
 		}
 	default:
 		match.Ambiguous = "query_format" // TEXT: nobody says what the service takes it for
-	}
-	if match.Resource.Key == azureEvents && match.Resource.Action == decision.Read {
-		match.Wait = firstEvents
 	}
 	return match
 }

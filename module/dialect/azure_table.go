@@ -9,9 +9,6 @@ import (
 	"github.com/metaguard/metaguard/module/decision"
 )
 
-// azureEvents is the key of the scheduled events.
-const azureEvents = "scheduledevents"
-
 // azureTable holds what Microsoft's page lists. A name that a later version
 // adds is of kind unknown, and so it is hidden from documents until a policy
 // says otherwise.
@@ -23,7 +20,7 @@ var azureTable = mustTable("azure", nil, append([]row{
 	{pattern: "metadata/loadbalancer", kind: decision.KindNetwork, format: JSON},
 	// An approval starts a reboot, of other machines as well: the built-in policy
 	// has no grant for it.
-	{pattern: "metadata/" + azureEvents, kind: decision.KindMetadata, format: JSON, writes: []string{http.MethodPost}, body: true},
+	{pattern: "metadata/scheduledevents", kind: decision.KindMetadata, format: JSON, writes: []string{http.MethodPost}, body: true},
 	// The ovf-env.xml of a machine that was prepared in advance, with its
 	// administrator's password (cloud-init, DataSourceAzure.py, _poll_imds).
 	{pattern: "metadata/reprovisiondata", kind: decision.KindCredentials, sensitive: true},

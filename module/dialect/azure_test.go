@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -82,7 +81,7 @@ func TestAzureUnknown(t *testing.T) {
 		"/metadata/scheduledevents/0", "/metadata/loadbalancer/publicIpAddresses", "/metadata/instance/extended/network",
 	} {
 		got := azureAsk(t, http.MethodGet, target+"?api-version=2021-02-01&format=text")
-		if got.Resource.Kind != decision.KindUnknown || got.Allows(http.MethodPost) || got.Ambiguous != "" || got.Tree || got.Wait != 0 {
+		if got.Resource.Kind != decision.KindUnknown || got.Allows(http.MethodPost) || got.Ambiguous != "" || got.Tree {
 			t.Errorf("%s: %+v", target, got)
 		}
 	}
@@ -110,19 +109,16 @@ func TestAzureFormat(t *testing.T) {
 // Only an approval of scheduled events is a write.
 func TestAzureMethods(t *testing.T) {
 	const events = "/metadata/scheduledevents?api-version=2020-07-01"
-	if got := azureAsk(t, http.MethodPost, events); got.Resource.Action != decision.Write || !got.Body || got.Wait != 0 || !got.Allows(http.MethodPost) {
+	if got := azureAsk(t, http.MethodPost, events); got.Resource.Action != decision.Write || !got.Body || !got.Allows(http.MethodPost) {
 		t.Errorf("%+v", got)
 	}
-	if got := azureAsk(t, http.MethodGet, events); got.Wait != 2*time.Minute || got.Body {
+	if got := azureAsk(t, http.MethodGet, events); got.Resource.Action != decision.Read || got.Body {
 		t.Errorf("%+v", got)
 	}
 	for _, path := range []string{"/metadata/instance", "/metadata/identity/oauth2/token", "/metadata/attested/document", "/metadata/versions", "/metadata/reprovisiondata", "/metadata/nothing"} {
 		if got := azureAsk(t, http.MethodPost, path); got.Allows(http.MethodPost) || got.Allows(http.MethodPut) || !got.Allows(http.MethodHead) || got.Resource.Action != decision.Read {
 			t.Errorf("%s: %+v", path, got)
 		}
-	}
-	if longest := (Azure{}).Traits().MaxWait; longest < firstEvents {
-		t.Errorf("MaxWait %v", longest)
 	}
 }
 
@@ -166,7 +162,7 @@ func FuzzAzure(f *testing.F) {
 		}
 		got := Azure{}.Classify(Request{Method: method, Query: query, Segments: strings.FieldsFunc(path, func(r rune) bool { return r == '/' })})
 		switch unknown := got.Resource.Kind == decision.KindUnknown; {
-		case got.Tree && got.Format != JSON, !got.Direct, got.Wait > Azure{}.Traits().MaxWait:
+		case got.Tree && got.Format != JSON, !got.Direct:
 			t.Errorf("%+v", got)
 		case unknown && (got.Tree || got.Body || got.Resource.Key != "" || got.Resource.Action != decision.Read):
 			t.Errorf("unknown: %+v", got)
