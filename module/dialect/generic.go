@@ -90,7 +90,7 @@ func (g *Generic) Validate() error {
 	case len(passwords) == 0 && given != nil:
 		return errors.New("dialect generic: passwords: no resource is of kind password")
 	case len(passwords) > 0 && given == nil:
-		return fmt.Errorf("dialect generic: resource password %s: it needs a block such as `passwords { max_size 1020; cache 15s }`, in lines of their own: what the server keeps whole, and for how long it may not know of a write", passwords[0].Pattern)
+		return fmt.Errorf("dialect generic: resource password %s: it needs a block `passwords` with max_size, what the server keeps whole, and cache, for how long it may not know of a write", passwords[0].Pattern)
 	case given == nil:
 		return nil
 	case given.MaxSize <= 0:

@@ -36,7 +36,8 @@ import (
 //
 // resource and query may be repeated, each with other patterns and names; the
 // block of a resource may be left out. A resource without an action is read;
-// with both it is read and written. The method that writes is POST unless others
+// with both it is read and written. Without a form, a listing is one and anything
+// else is text. The method that writes is POST unless others
 // are named. passwords is required if a resource is of kind password; cache 0s
 // says that the server knows of a write at once.
 func (g *Generic) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
@@ -113,7 +114,10 @@ func (g *Generic) unmarshalResource(d *caddyfile.Dispenser) error {
 		case "sensitive":
 			resource.Sensitive = true
 		case genericText, genericJSON, genericListing, genericTree:
-			resource.Format, key = setting, "text, json, listing or tree"
+			if resource.Format != "" {
+				return d.Errf("resource %s %s: it has one form: text, json, listing or tree", resource.Kind, resource.Pattern)
+			}
+			resource.Format = setting
 		default:
 			return d.Errf("unrecognized setting %q of resource %s %s", setting, resource.Kind, resource.Pattern)
 		}

@@ -30,7 +30,8 @@ type GenericResource struct {
 	Sensitive bool `json:"sensitive,omitempty"`
 	// How the answer is read when something in it is hidden: text, which passes
 	// as it is, json, listing (one entry a line), or tree, a JSON document whose
-	// members are the resources below its path. Default: text.
+	// members are the resources below its path. Default: listing for what is of
+	// that kind, and text.
 	Format string `json:"format,omitempty"`
 }
 
@@ -151,12 +152,12 @@ func (r *GenericResource) row() row {
 		writeOnly: r.WriteOnly,
 		body:      true,
 	}
-	switch r.Format {
-	case genericJSON:
+	switch {
+	case r.Format == genericJSON:
 		made.format = JSON
-	case genericListing:
+	case r.Format == genericListing, r.Format == "" && r.Kind == decision.KindListing:
 		made.format = Listing
-	case genericTree:
+	case r.Format == genericTree:
 		made.format, made.tree = JSON, true
 	}
 	return made

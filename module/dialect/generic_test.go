@@ -43,7 +43,7 @@ func genericOf(block string) (*Generic, error) {
 const genericExample = `
 	path_bytes :
 	resource listing     /                        { listing }
-	resource listing     /{version}               { listing }
+	resource listing     /{version}
 	resource metadata    /{version}/metadata      { json }
 	resource metadata    /{version}/all           { tree }
 	resource userdata    /{version}/user-data
@@ -206,12 +206,12 @@ func TestGenericErrors(t *testing.T) {
 		"resource metadata /a {\n\taction write\n\taction write PUT\n}": "action write is given twice",
 		"resource metadata /a {\n\tsensitive\n\tsensitive\n}":           "sensitive is given twice",
 		"resource metadata /a {\n\tsensitive yes\n}":                    "rong argument count",
-		"resource metadata /a {\n\tjson\n\tlisting\n}":                  "json, listing or tree is given twice",
+		"resource metadata /a {\n\tjson\n\tlisting\n}":                  "it has one form",
 		"resource metadata /a {\n\txml\n}":                              `unrecognized setting "xml"`,
 		"resource password /a {\n\tjson\n}" + passwords:                 "a password is text",
 		"resource password /a {\n\taction write DELETE\n}" + passwords:  "nothing of it is deleted",
-		"resource password /a {\n\taction write\n}":                     "needs a block such as",
-		"resource password /a":                                          "needs a block such as",
+		"resource password /a {\n\taction write\n}":                     "needs a block `passwords`",
+		"resource password /a":                                          "needs a block `passwords`",
 		"resource metadata /a" + passwords:                              "no resource is of kind password",
 		"resource password /a" + passwords + passwords:                  "passwords is given twice",
 		"resource password /a\npasswords {\n}":                          "needs max_size",
@@ -254,7 +254,7 @@ func TestGenericJSON(t *testing.T) {
 		`{"resources": [{"kind": "metadata", "pattern": "/a", "write_only": true}]}`:                                             "neither be read nor written",
 		`{"resources": [{"kind": "metadata", "pattern": "/a", "format": "xml"}]}`:                                                "it is text, json, listing or tree",
 		`{"resources": [{"kind": "metadata", "pattern": "/a"}, {"kind": "health", "pattern": "/a"}]}`:                            "it is there twice",
-		`{"resources": [{"kind": "password", "pattern": "/a"}]}`:                                                                 "needs a block such as",
+		`{"resources": [{"kind": "password", "pattern": "/a"}]}`:                                                                 "needs a block `passwords`",
 		`{"resources": [{"kind": "password", "pattern": "/a"}], "passwords": {"cache": 1}}`:                                      "max_size",
 		`{"resources": [{"kind": "password", "pattern": "/a"}], "passwords": {"max_size": 1, "cache": -1}}`:                      "cache is negative",
 		`{"resources": [{"kind": "password", "pattern": "/a", "write": ["PUT"]}], "passwords": {"max_size": 1, "issued": true}}`: "makes them itself",
