@@ -92,7 +92,7 @@ func (e *EC2) List(directory string) string {
 		switch {
 		case directory == "meta-data/public-keys/":
 			name += "=my-public-key"
-		case deeper:
+		case deeper && directory != "": // a version's own are listed without
 			name += "/"
 		}
 		entries[name] = true
