@@ -43,9 +43,17 @@ var buildMock = sync.OnceValues(func() (string, error) {
 })
 
 // EC2Mock starts Amazon's mock of EC2's metadata service and gives its address,
-// or leaves the test out. It answers one request after the other: its own look-up
+// or leaves the test out. It is asked one thing after the other: its own look-up
 // table breaks if two use it at a time.
 func EC2Mock(tb testing.TB, arguments ...string) string {
+	tb.Helper()
+	address := fmt.Sprintf("127.0.0.1:%d", FreePort(tb))
+	EC2MockAt(tb, address, arguments...)
+	return address
+}
+
+// EC2MockAt is EC2Mock at an address.
+func EC2MockAt(tb testing.TB, address string, arguments ...string) {
 	tb.Helper()
 	setting := os.Getenv(EC2MockVariable)
 	if setting == "off" || testing.Short() && setting != "required" {
@@ -58,10 +66,12 @@ func EC2Mock(tb testing.TB, arguments ...string) string {
 	case err != nil:
 		tb.Skipf("left out: Amazon's mock of EC2 (%s=required makes this a failure): %v", EC2MockVariable, err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", FreePort(tb))
-	_, port, _ := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	var output syncBuffer
-	command := exec.CommandContext(tb.Context(), path, append([]string{"--hostname", "127.0.0.1", "--port", port}, arguments...)...)
+	command := exec.CommandContext(tb.Context(), path, append([]string{"--hostname", host, "--port", port}, arguments...)...)
 	home := tb.TempDir()
 	command.Dir, command.Env = home, []string{"HOME=" + home}
 	command.Stdout, command.Stderr = &output, &output
@@ -76,7 +86,7 @@ func EC2Mock(tb testing.TB, arguments ...string) string {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = conn.Close()
-			return address
+			return
 		}
 		if time.Now().After(deadline) {
 			tb.Fatalf("Amazon's mock does not listen: %v\n%s", err, output.String())
