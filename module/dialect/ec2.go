@@ -23,25 +23,30 @@ func init() {
 // `session` is off. Elsewhere Metaguard makes the tokens, and the server sees
 // nothing of them.
 //
-// What clients do with a status, read in the AWS SDK for Go v2
-// (feature/ec2/imds v1.20.9: token_provider.go, credentials/ec2rolecreds), in
-// cloud-init (sources/DataSourceEc2.py, sources/helpers/ec2.py) and in Debian's
-// ec2metadata:
+// What clients do with a status, read in the AWS SDK for Go v2 (feature/ec2/imds
+// v1.20.9, token_provider.go), in cloud-init 22.4 and 26.2
+// (sources/DataSourceEc2.py, sources/helpers/ec2.py) and in ec2metadata of
+// cloud-guest-utils 0.33 and 0.34:
 //
-//   - 400: the SDK gives up on a token (updateToken); cloud-init takes it for an
-//     error like 403. Nothing well-formed is refused so.
+//   - 400: the SDK gives up (updateToken), cloud-init too where it asks for a token
+//     (_imds_exception_cb). No well-formed request gets it.
 //   - 401: the SDK (HandleDeserialize) and cloud-init (_refresh_stale_aws_token_cb)
-//     get a new token and ask again. It is the answer to a missing or stale one,
-//     and to nothing else.
-//   - 403: for a token the SDK goes on without one (updateToken), cloud-init takes
-//     it for "no IMDS here" (_token_exception_cb) and ec2metadata dies. For data
-//     cloud-init asks five times and writes a traceback, and ec2metadata dies.
-//   - 404: "not there" for all of them: cloud-init's SKIP_USERDATA_CODES,
-//     ec2metadata prints "unavailable", the SDK gives the error to its caller. So
-//     refusals by policy are 404. For a token as 403.
-//   - 405: for a token as 403. No client sends such a request for data.
-//   - 429, 5xx: the SDK asks three times; cloud-init asks for up to two minutes, and
-//     for ever after a 503 (url_helper.readurl).
+//     get a new token and ask again. So it stands for a missing or stale token, and
+//     for a caller that is not known.
+//   - 403, for a token: the SDK goes on without one (updateToken), cloud-init takes
+//     it for "no IMDS here", ec2metadata dies. For data: cloud-init asks six times,
+//     a second apart, and then loses the whole tree (_get_instance_metadata),
+//     ec2metadata dies (_get), the SDK gives the error to its caller.
+//   - 404, for a token: as 403. For data: "not there" for ec2metadata, and for
+//     cloud-init's user data (SKIP_USERDATA_CODES); its crawl loses the tree as
+//     with 403, so listings must leave out what is refused. It is what refusals by
+//     policy are.
+//   - 405, for a token: as 403. No client has another method for data.
+//   - 409: nothing is answered so.
+//   - 429: the SDK gives up at once, cloud-init asks again as after 403.
+//   - 5xx: the SDK asks three times (retry.NewStandard), cloud-init as after 403, and
+//     26.2 for ever after a 503 (url_helper.readurl); ec2metadata takes 500 for
+//     404, and dies of the others.
 type EC2 struct{}
 
 // CaddyModule returns the Caddy module information.

@@ -5,6 +5,9 @@ package clients_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"reflect"
 	"regexp"
 	"strings"
@@ -40,6 +43,19 @@ http://:%d {
 	}), address
 }
 
+// ec2Dated gives Amazon's mock, which has the version "latest" only, the dated ones
+// that cloud-init asks for.
+func ec2Dated(t *testing.T, mock string) string {
+	t.Helper()
+	dated := regexp.MustCompile(`^/\d{4}-\d\d-\d\d/`)
+	server := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: mock})
+		r.Out.URL.Path = dated.ReplaceAllString(r.Out.URL.Path, "/latest/")
+	}})
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
 // ec2Found is what cloud-init found.
 type ec2Found struct {
 	Token bool
@@ -63,11 +79,12 @@ func ec2CloudInit(t *testing.T, address, platform string) (crawled ec2Found) {
 func TestEC2CloudInit(t *testing.T) {
 	need(t)
 	for name, service := range map[string]func() string{
-		"Amazon's mock":      func() string { return harness.EC2Mock(t) },
+		"Amazon's mock":      func() string { return ec2Dated(t, harness.EC2Mock(t)) },
 		"a scripted service": func() string { return harness.NewEC2(t, harness.EC2Values(), false).Address },
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := service()
+			found := map[string]ec2Found{"aws": ec2CloudInit(t, address, "aws"), "unknown": ec2CloudInit(t, address, "unknown")}
 			for _, test := range []struct {
 				platform, settings string
 				token, identity    bool
@@ -78,12 +95,9 @@ func TestEC2CloudInit(t *testing.T) {
 				{"unknown", "session optional", false, false},
 				{"unknown", "session off", false, false},
 			} {
-				direct := ec2CloudInit(t, address, test.platform)
+				direct := found[test.platform]
 				if len(direct.Found["meta-data"].(map[string]any)) < 20 {
 					t.Fatalf("%s: directly only %v", test.platform, direct)
-				}
-				if test.platform == "aws" && !test.identity {
-					direct.Found["dynamic"] = map[string]any{"instance-identity": map[string]any{}}
 				}
 				// The service puts the caller's address into what it answers, and Metaguard
 				// says whose it is.
@@ -92,11 +106,13 @@ func TestEC2CloudInit(t *testing.T) {
 				if err := json.Unmarshal([]byte(strings.ReplaceAll(string(text), `"privateIp":""`, `"privateIp":"127.0.0.1"`)), &want); err != nil {
 					t.Fatal(err)
 				}
+				if test.platform == "aws" && !test.identity {
+					want["dynamic"] = map[string]any{"instance-identity": map[string]any{}}
+				}
 				guard, at := ec2Guard(t, address, test.settings)
 				got := ec2CloudInit(t, at, test.platform)
 				if got.Token != test.token || !reflect.DeepEqual(got.Found, want) {
-					text, _ := json.MarshalIndent(got, "", " ")
-					t.Errorf("%s, %s: token %t, found\n%s\ndirectly\n%v", test.platform, test.settings, got.Token, text, direct.Found)
+					t.Errorf("%s, %s: token %t, found\n%v\ndirectly\n%v", test.platform, test.settings, got.Token, got.Found, want)
 				}
 				guard.Stop()
 			}

@@ -1,6 +1,9 @@
+// Amazon's mock of EC2's metadata service, which tests build and run
+// (tests/harness/ec2mock.go). It is a module of its own, so that what the mock
+// depends on is no dependency of ours.
 module github.com/metaguard/metaguard/tests/ec2mock
 
-go 1.26
+go 1.26.8
 
 tool github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock
 

@@ -72,7 +72,7 @@ func (e *EC2) answer(text string) string {
 	case listing == "":
 		return ec2Answer(http.StatusNotFound, "")
 	case !strings.HasSuffix(path, "/"):
-		return ec2Answer(http.StatusMovedPermanently, "Location: http://169.254.169.254"+path+"/\r\n")
+		return ec2Answer(http.StatusMovedPermanently, "Location: http://"+request.Host+path+"/\r\n")
 	}
 	return OK(listing)
 }
