@@ -23,7 +23,7 @@ func (x *exchange) answer() *decision.Refusal {
 // answerEmpty answers a password read as if no password were set, without
 // asking the legacy server.
 func (x *exchange) answerEmpty() *decision.Refusal {
-	x.reply = &response.Answer{Status: http.StatusOK, Header: make(http.Header, 4)}
+	x.reply = &response.Answer{Status: http.StatusOK, Header: make(http.Header, 4), Body: []byte(x.match.Empty)}
 	response.PasswordHeaders(x.reply.Header)
 	return x.send(outcomeEmpty)
 }

@@ -19,6 +19,9 @@ import (
 	"github.com/metaguard/metaguard/module/response"
 )
 
+// maxBody is the longest body that is read where it is no password, in bytes.
+const maxBody = 64 << 10
+
 // exchange is one request and all that Metaguard learns of it on its way. It
 // belongs to the request's goroutine.
 type exchange struct {
@@ -89,6 +92,9 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x.peer, x.peerErr = identity.Peer(r)
 	x.agent = h.identities.Trusts(x.peer)
 	w.Header().Set(decisionHeader, x.id)
+	if mark := h.traits.Mark; mark.Name != "" {
+		w.Header().Set(mark.Name, mark.Value)
+	}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		// Whoever in front reads chunks in HTTP/1.0, which Go does not, sees the
 		// end of the request elsewhere (RFC 9112, section 6.1).
@@ -122,7 +128,12 @@ func (x *exchange) classify() *decision.Refusal {
 		Method:        x.request.Method,
 		Segments:      x.request.Segments,
 		TrailingSlash: x.request.TrailingSlash,
+		Query:         x.request.Query,
+		Header:        x.request.Header,
 	})
+	if x.match.Ambiguous != "" {
+		return decision.Refuse(decision.RequestAmbiguous, x.match.Ambiguous)
+	}
 	if !x.match.Allows(x.request.Method) {
 		refusal := decision.Refuse(decision.MethodNotAllowed, "method")
 		refusal.Allow = x.match.Methods
@@ -134,7 +145,7 @@ func (x *exchange) classify() *decision.Refusal {
 	if x.h.assertion != nil && (x.target.InstanceID == "" || x.target.ProjectID == "") {
 		return decision.Refuse(decision.TargetUnknown, "no_instance")
 	}
-	if x.match.Body && x.target.InstanceID == "" {
+	if x.passwordWrite() && x.target.InstanceID == "" {
 		return decision.Refuse(decision.TargetUnknown, "write_without_instance")
 	}
 	return nil
@@ -177,7 +188,11 @@ func (x *exchange) completeBody() (refusal *decision.Refusal) {
 	if err := control.SetReadDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return decision.RefuseWith(decision.BodyIncomplete, "deadline", err)
 	}
-	x.body, x.bodyRelease, refusal = response.ReadBody(x.r.Body, x.r.ContentLength, int64(x.h.passwords.config.Limits.ReadSize()), x.h.budget)
+	limit := int64(maxBody)
+	if x.passwordWrite() {
+		limit = int64(x.h.passwords.config.Limits.ReadSize())
+	}
+	x.body, x.bodyRelease, refusal = response.ReadBody(x.r.Body, x.r.ContentLength, limit, x.h.budget)
 	if refusal != nil {
 		if refusal.Reason == decision.BodyIncomplete && !time.Now().Before(deadline) {
 			refusal = decision.Refuse(decision.BodyTimeout, "body_deadline") // net/http hides it in a trailer
@@ -186,5 +201,8 @@ func (x *exchange) completeBody() (refusal *decision.Refusal) {
 	}
 	x.bodyComplete = true
 	_ = control.SetReadDeadline(time.Time{}) // the next request has its own
-	return x.h.passwords.config.Limits.Check(x.body)
+	if x.passwordWrite() {
+		return x.h.passwords.config.Limits.Check(x.body)
+	}
+	return nil
 }

@@ -46,6 +46,16 @@ func (x *exchange) forward() *decision.Refusal {
 	defer cancel()
 	x.timer = time.AfterFunc(time.Until(deadline), cancel) // not a deadline: a stream has none
 	defer x.timer.Stop()
+	if x.match.Wait > 0 {
+		done, refusal := x.h.waits.begin(x.caller.ID, cancel)
+		if refusal != nil {
+			x.unsent = true
+			return refusal
+		}
+		defer done()
+		x.timer.Reset(x.match.Wait + waitMargin)
+		ctx = context.WithValue(ctx, waitingKey{}, true)
+	}
 	outgoing, refusal := x.outgoing(ctx)
 	if refusal != nil {
 		x.unsent = true
@@ -73,6 +83,9 @@ func (x *exchange) forward() *decision.Refusal {
 		x.reply, refusal = x.writer.Answer()
 	}
 	if ctx.Err() != nil && !x.unsent { // reverse_proxy takes it for a client that left
+		if x.match.Wait > 0 && x.h.waits.ended() {
+			return waitEnded()
+		}
 		return decision.Refuse(decision.UpstreamTimeout, "deadline")
 	}
 	if refusal == nil && x.writer.Streaming() {
@@ -143,7 +156,7 @@ func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refus
 	header["X-Forwarded-Host"] = nil
 	header["X-Forwarded-Proto"] = nil
 	caller := x.caller.Address
-	if !caller.IsValid() {
+	if !caller.IsValid() || x.match.Direct {
 		header["X-Forwarded-For"] = nil
 		caller = netip.IPv4Unspecified()
 	}
@@ -169,6 +182,13 @@ func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refus
 
 // normalize makes one well-formed answer of what the legacy server said.
 func (x *exchange) normalize() *decision.Refusal {
+	if x.redirectToSlash() {
+		return nil
+	}
+	mark := x.h.traits.Mark
+	if mark.Name != "" && x.reply.Status/100 == 2 && x.reply.Header.Get(mark.Name) != mark.Value {
+		return decision.Refuse(decision.ResponseUnreadable, "not_marked") // some other server
+	}
 	if refusal := response.Normalize(x.reply, x.h.responseRules); refusal != nil {
 		return refusal
 	}
@@ -190,6 +210,27 @@ func (x *exchange) normalize() *decision.Refusal {
 	return nil
 }
 
+// redirectToSlash tells a client that a directory has a slash at its end, where
+// its server does. The place is Metaguard's own word: nothing of the server's
+// redirect passes.
+func (x *exchange) redirectToSlash() bool {
+	if !x.h.traits.RedirectsToSlash || x.request.TrailingSlash || x.reply.Status/100 != 3 {
+		return false
+	}
+	place, err := url.Parse(x.reply.Header.Get("Location"))
+	if err != nil || place.Path != x.request.Path+"/" {
+		return false
+	}
+	location := x.request.Path + "/"
+	if x.request.RawQuery != "" {
+		location += "?" + x.request.RawQuery
+	}
+	x.reply.Status = http.StatusMovedPermanently
+	x.reply.Header = http.Header{"Location": {location}, "Content-Type": {"text/plain; charset=utf-8"}}
+	response.Replace(x.reply, []byte(http.StatusText(http.StatusMovedPermanently)+"\n"))
+	return true
+}
+
 // redact removes what the decision hides. A JSON document must also be whole:
 // a server that closes the connection at the end of an answer, as uWSGI does,
 // cannot show a cut, but half a document does. Keys that only begin like a
@@ -198,7 +239,10 @@ func (x *exchange) redact() (refusal *decision.Refusal) {
 	if x.reply.Status/100 != 2 {
 		return nil
 	}
-	hidden := x.result.Decision.Redact
+	hidden, refusal := x.hidden()
+	if refusal != nil {
+		return refusal
+	}
 	shape := x.shape()
 	if shape != dialect.Text {
 		if refusal := response.CheckCharset(x.reply); refusal != nil {

@@ -23,7 +23,14 @@ import (
 // which reverse_proxy would log and an operator's header_up could change, and
 // keeps the words of errors back, since net/http quotes in them what it could
 // not read.
-type lastHop struct{ http.RoundTripper }
+type lastHop struct {
+	http.RoundTripper
+	// waiting is for requests that the server keeps waiting, nil where it does not.
+	waiting http.RoundTripper
+}
+
+// waitingKey is under which a request's context tells that it waits.
+type waitingKey struct{}
 
 // assertedKey is under which a request's context holds the signed headers.
 type assertedKey struct{}
@@ -37,7 +44,11 @@ func (t lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
 		maps.Copy(signed.Header, asserted)
 		r = &signed
 	}
-	answer, err := t.RoundTripper.RoundTrip(r)
+	transport := t.RoundTripper
+	if t.waiting != nil && r.Context().Value(waitingKey{}) != nil {
+		transport = t.waiting
+	}
+	answer, err := transport.RoundTrip(r)
 	if err != nil {
 		return nil, plainError(err)
 	}

@@ -116,8 +116,8 @@ type Handler struct {
 	// value does not matter. Default: none.
 	RequireHeader *RequiredHeader `json:"require_header,omitempty"`
 
-	// The status of a refusal by policy, 403 (default) or 404. The decision's
-	// own status wins.
+	// The status of a refusal by policy, 403 or 404. The decision's own status
+	// wins. Default: what the dialect's clients get along with best.
 	DenyStatus int `json:"deny_status,omitempty"`
 
 	// A digest of the policy and inventory files at the time the configuration
@@ -126,6 +126,7 @@ type Handler struct {
 	Digest string `json:"digest,omitempty"`
 
 	dialect             dialect.Dialect
+	traits              dialect.Traits
 	identities          identity.Chain
 	canonicalizer       *canonical.Canonicalizer
 	engine              *pooledEngine
@@ -137,6 +138,8 @@ type Handler struct {
 	assertion           *identity.Assertion
 	budget              *response.Budget
 	limits              *limits
+	waits               *waits
+	waitingTransport    *reverseproxy.HTTPTransport // nil: nothing waits
 	responseRules       *response.Rules
 	audited             bool
 	upstreamProvisioned bool

@@ -46,6 +46,10 @@ var (
 		Namespace: "caddy", Subsystem: "metaguard", Name: "audit_mode_sites",
 		Help: "Sites that forward what the policy refuses. Should be zero.",
 	})
+	waiting = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "caddy", Subsystem: "metaguard", Name: "waiting_requests",
+		Help: "Requests that wait for the legacy server to tell of a change.",
+	})
 )
 
 // fastBuckets start at ten microseconds, in seconds.
@@ -57,7 +61,7 @@ func registerMetrics(registry *prometheus.Registry, app *App) error {
 		return nil
 	}
 	for _, collector := range []prometheus.Collector{
-		decisionsTotal, decisionSeconds, upstreamSeconds, removedTotal, candidateDecisions, candidateDifferences, auditSites, appCollector{app},
+		decisionsTotal, decisionSeconds, upstreamSeconds, removedTotal, candidateDecisions, candidateDifferences, auditSites, waiting, appCollector{app},
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &already) {

@@ -41,7 +41,7 @@ func (h *Handler) provisionPassword(ctx caddy.Context) error {
 	setDefault(&settings.Require, "any")
 	setDefault(&settings.Unverified, password.UnverifiedEncrypted)
 	if settings.MaxSize == 0 {
-		settings.MaxSize = h.dialect.Traits().MaxPassword
+		settings.MaxSize = h.traits.MaxPassword
 	}
 	switch settings.Require {
 	case "any", "encrypted":

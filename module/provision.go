@@ -62,6 +62,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("limit: %w", err)
 		}
 	}
+	h.waits = newWaits(ctx)
 	h.budget = response.NewBudget(h.Response.MaxTotal)
 	app.add(h)
 	if h.Mode == modeAudit {
@@ -74,7 +75,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 func (h *Handler) setDefaults() {
 	setDefault(&h.Mode, modeEnforce)
-	setDefault(&h.DenyStatus, http.StatusForbidden)
 	setDefault(&h.BodyTimeout, caddy.Duration(defaultBodyTimeout))
 	setDefault(&h.Password.WriteOnce, caddy.Duration(password.DefaultWriteOnce))
 	setDefault(&h.Password.WriteTimeout, caddy.Duration(password.DefaultWriteTimeout))
@@ -102,6 +102,9 @@ func (h *Handler) provisionDialect(ctx caddy.Context) error {
 	if h.dialect, ok = loaded.(dialect.Dialect); !ok {
 		return fmt.Errorf("%T is no dialect", loaded)
 	}
+	h.traits = h.dialect.Traits()
+	setDefault(&h.DenyStatus, h.traits.DenyStatus)
+	setDefault(&h.DenyStatus, http.StatusForbidden)
 	return nil
 }
 
@@ -155,7 +158,7 @@ func (h *Handler) provisionAssertion() error {
 }
 
 func (h *Handler) provisionCanonicalizer(caddy.Context) error {
-	traits := h.dialect.Traits()
+	traits := &h.traits
 	rules := canonical.Rules{
 		ExtraPathBytes: traits.ExtraPathBytes,
 		Query:          traits.Query,
@@ -163,6 +166,12 @@ func (h *Handler) provisionCanonicalizer(caddy.Context) error {
 		Forward:        h.ForwardHeaders,
 		Identity:       assertedHeaders,
 		Hosts:          h.RequireHost,
+
+		Command:         traits.Command,
+		RefuseForwarded: traits.RefusesForwarded,
+	}
+	if traits.Required.Name != "" {
+		rules.Required = append(rules.Required, canonical.Header(traits.Required))
 	}
 	for _, source := range h.identities {
 		rules.Identity = append(rules.Identity[:len(rules.Identity):len(rules.Identity)], source.Headers()...)
@@ -171,7 +180,7 @@ func (h *Handler) provisionCanonicalizer(caddy.Context) error {
 		rules.Identity = append(rules.Identity, session.Headers()...)
 	}
 	if h.RequireHeader != nil {
-		rules.RequireName, rules.RequireValue = h.RequireHeader.Name, h.RequireHeader.Value
+		rules.Required = append(rules.Required, canonical.Header{Name: h.RequireHeader.Name, Value: h.RequireHeader.Value})
 	}
 	var err error
 	if h.canonicalizer, err = rules.Compile(); err != nil {
@@ -233,7 +242,7 @@ func (h *Handler) Validate() error {
 	if full := h.Policy.LogFull; full != "" && full != logFullDrop && full != logFullRefuse {
 		return fmt.Errorf("policy: log_full %q: it is %s or %s", full, logFullDrop, logFullRefuse)
 	}
-	traits := h.dialect.Traits()
+	traits := &h.traits
 	if h.Password.WriteOnce > 0 && time.Duration(h.Password.WriteOnce) < traits.Cache {
 		return fmt.Errorf("password: write_once %s is shorter than the %s for which a server of dialect %s may not know of a write itself, so that a second writer would win; use at least %s",
 			time.Duration(h.Password.WriteOnce), traits.Cache, h.dialect.Name(), traits.Cache)
@@ -256,6 +265,10 @@ func (h *Handler) Cleanup() error {
 	if h.upstreamProvisioned {
 		h.upstreamProvisioned = false
 		failures = append(failures, h.Upstream.Cleanup())
+	}
+	if h.waitingTransport != nil {
+		failures = append(failures, h.waitingTransport.Cleanup())
+		h.waitingTransport = nil // requests on their way have it
 	}
 	if h.candidate != nil {
 		failures = append(failures, h.candidate.Cleanup())

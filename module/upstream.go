@@ -127,6 +127,10 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 		return err
 	}
 	h.Upstream.TransportRaw = transport
+	waiting, err := h.provisionWaiting(ctx, transport)
+	if err != nil {
+		return err
+	}
 	if err := h.Upstream.Provision(ctx); err != nil {
 		return fmt.Errorf("provisioning upstream: %w", err)
 	}
@@ -134,11 +138,30 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if transport, ok := h.Upstream.Transport.(*reverseproxy.HTTPTransport); !ok || transport.ProxyProtocol != "" {
 		return errors.New("upstream: transport: only http is possible, without proxy_protocol: the server is told who calls only as Metaguard writes it")
 	}
-	h.Upstream.Transport = lastHop{h.Upstream.Transport}
+	h.Upstream.Transport = lastHop{h.Upstream.Transport, waiting}
 	// reverse_proxy would repeat a GET whose answer broke off. With a matcher
 	// that never matches it repeats only what no connection was made for.
 	h.Upstream.LoadBalancing.RetryMatch = caddyhttp.MatcherSets{caddyhttp.MatcherSet{never{}}}
 	return nil
+}
+
+// provisionWaiting makes the transport for requests that the server keeps
+// waiting: the same, with time for it. It is nil where the dialect has none.
+func (h *Handler) provisionWaiting(ctx caddy.Context, raw json.RawMessage) (http.RoundTripper, error) {
+	if h.traits.MaxWait == 0 {
+		return nil, nil
+	}
+	transport := new(reverseproxy.HTTPTransport)
+	if err := json.Unmarshal(raw, transport); err != nil {
+		return nil, fmt.Errorf("upstream: reading transport: %w", err)
+	}
+	limit := caddy.Duration(h.traits.MaxWait + waitMargin)
+	transport.ResponseHeaderTimeout, transport.ReadTimeout = limit, limit
+	if err := transport.Provision(ctx); err != nil {
+		return nil, fmt.Errorf("provisioning upstream: %w", err)
+	}
+	h.waitingTransport = transport
+	return transport, nil
 }
 
 // checkUpstream refuses what forbiddenUpstream names, for JSON.

@@ -29,7 +29,7 @@ func usual() *http.Request {
 
 func BenchmarkCanonicalize(b *testing.B) {
 	full := nova
-	full.Query = []string{"alt", "recursive"}
+	full.Query = map[string][]string{"alt": nil, "recursive": nil}
 	for name, test := range map[string]struct {
 		rules Rules
 		r     *http.Request

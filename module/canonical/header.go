@@ -60,6 +60,9 @@ func (c *Canonicalizer) checkHeaders(r *http.Request) problem {
 		case len(values) > 1:
 			p = rule.doubled
 		}
+		if p == fine && c.refuseForwarded && IsForwarded(name) {
+			p = headerForwarded
+		}
 		if p != fine {
 			worst = min(worst, p)
 		}
@@ -81,14 +84,30 @@ func (c *Canonicalizer) checkHeaders(r *http.Request) problem {
 // checkRequired holds a request against require_header. Whoever can make a
 // server send a request often cannot choose its headers.
 func (c *Canonicalizer) checkRequired(header http.Header) problem {
-	if c.requireName == "" {
-		return fine
-	}
-	values := header[c.requireName]
-	if len(values) != 1 || !strings.EqualFold(values[0], c.requireValue) {
-		return headerRequired
+	for _, required := range c.required {
+		values := header[required.Name]
+		if len(values) != 1 || !strings.EqualFold(values[0], required.Value) {
+			return headerRequired
+		}
 	}
 	return fine
+}
+
+// IsForwarded tells whether a header says that a proxy passed the request on: an
+// open proxy, which an attacker can make ask for something, mostly adds one of
+// these. Caddy lets names with other marks than hyphens through if the site
+// expects them.
+func IsForwarded(name string) bool {
+	if len(name) < len("Forwarded") || len(name) > len("X-Forwarded-For") {
+		return false
+	}
+	plain := strings.Map(func(r rune) rune {
+		if r == '_' || r == '.' {
+			return '-'
+		}
+		return r
+	}, name)
+	return strings.EqualFold(plain, "Forwarded") || strings.EqualFold(plain, "X-Forwarded-For")
 }
 
 // checkConnection takes the tokens that name no other header. One that does
@@ -165,6 +184,7 @@ func appendFolded(folded []byte, name string) []byte {
 // field is a header that goes upstream.
 type field struct {
 	name   string // in Go's canonical spelling
+	sent   string // as it goes upstream; empty: as name
 	lower  string // as a policy sees it; empty: it does not
 	max    int    // of the value, in bytes
 	joined bool   // several lines are one list
@@ -201,11 +221,15 @@ func (q *Request) addHeader(forward *field, value string) {
 	if q.Header == nil {
 		q.Header = make(http.Header, len(q.values))
 	}
+	name := forward.name
+	if forward.sent != "" {
+		name = forward.sent
+	}
 	if n := len(q.Header); n < len(q.values) {
 		q.values[n] = value
-		q.Header[forward.name] = q.values[n : n+1 : n+1]
+		q.Header[name] = q.values[n : n+1 : n+1]
 	} else {
-		q.Header[forward.name] = []string{value}
+		q.Header[name] = []string{value}
 	}
 	if forward.lower == "" {
 		return

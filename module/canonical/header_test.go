@@ -223,3 +223,59 @@ func TestHTTP2(t *testing.T) {
 		}
 	}
 }
+
+func TestIsForwarded(t *testing.T) {
+	for name, forwarded := range map[string]bool{
+		"X-Forwarded-For": true, "x-forwarded-for": true, "X_Forwarded_For": true, "X-Forwarded_for": true, "X.Forwarded.For": true,
+		"Forwarded": true, "FORWARDED": true,
+		"X-Forwarded": false, "X-Forwarded-Host": false, "Via": false, "X-Real-Ip": false, "Accept": false,
+	} {
+		if IsForwarded(name) != forwarded {
+			t.Errorf("%s: %t", name, !forwarded)
+		}
+	}
+}
+
+// A dialect whose server takes nothing from a proxy.
+func TestRefuseForwarded(t *testing.T) {
+	c := compile(t, Rules{RefuseForwarded: true})
+	for _, name := range []string{"X-Forwarded-For", "Forwarded", "X_Forwarded_For"} {
+		r := request("/a")
+		r.Header[name] = []string{"10.0.0.1"}
+		if _, refusal := c.Canonicalize(r); refusal == nil || refusal.Code != "header_forwarded" {
+			t.Errorf("%s: %v", name, refusal)
+		}
+	}
+	if _, refusal := c.Canonicalize(request("/a")); refusal != nil {
+		t.Error(refusal)
+	}
+}
+
+// A header that says what is asked for goes upstream in the server's spelling,
+// and in no other.
+func TestCommand(t *testing.T) {
+	c := compile(t, Rules{Command: "DomU_Request"})
+	ask := func(header http.Header) (*Request, string) {
+		r := request("/")
+		r.Header = header
+		q, refusal := c.Canonicalize(r)
+		if refusal != nil {
+			return nil, refusal.Code
+		}
+		return q, ""
+	}
+	q, code := ask(http.Header{"Domu_request": {"send_my_password"}})
+	if code != "" || len(q.Header) != 1 || q.Header["DomU_Request"][0] != "send_my_password" || q.PolicyHeaders["domu_request"] != "send_my_password" {
+		t.Errorf("%s %+v", code, q)
+	}
+	for _, header := range []http.Header{
+		{"Domu-Request": {"send_my_password"}},
+		{"Domu.request": {"send_my_password"}},
+		{"Domu_request": {"send_my_password"}, "Domu-Request": {"send_my_password"}},
+		{"Domu_request": {"send_my_password", "saved_password"}},
+	} {
+		if q, code := ask(header); code == "" {
+			t.Errorf("%v: %+v", header, q)
+		}
+	}
+}

@@ -77,6 +77,19 @@ func (c *Canonicalizer) readPath(q *Request, raw, parsed string) problem {
 	return q.split()
 }
 
+// IsSegment tells whether a name could be a segment of a path that is read.
+func (c *Canonicalizer) IsSegment(name string) bool {
+	if name == "" || name == "." || name == ".." {
+		return false
+	}
+	for i := range len(name) {
+		if name[i] == '/' || c.pathBytes[name[i]] != fine {
+			return false
+		}
+	}
+	return true
+}
+
 // mergeSlashes makes one slash of several, in place.
 func mergeSlashes(path []byte) []byte {
 	merged := path[:0]

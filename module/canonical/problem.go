@@ -32,6 +32,7 @@ const (
 	queryBadEscape
 	queryByte
 	queryRepeated
+	queryValue
 
 	tlsEarlyData
 	headerEarlyData
@@ -41,6 +42,7 @@ const (
 	headerIdentityAlias
 	headerIdentityDoubled
 	headerIdentityTrailer
+	headerForwarded
 	headerConnection
 	headerDoubled
 	headerTooLong
@@ -80,6 +82,7 @@ var refusals = [problems]struct {
 	queryBadEscape:  {decision.RequestAmbiguous, "query_bad_escape"},
 	queryByte:       {decision.RequestAmbiguous, "query_byte"},
 	queryRepeated:   {decision.RequestAmbiguous, "query_repeated"},
+	queryValue:      {decision.RequestAmbiguous, "query_value"}, // none that the server knows for this name
 
 	tlsEarlyData:          {decision.HeaderRefused, "tls_early_data"},
 	headerEarlyData:       {decision.HeaderRefused, "header_early_data"},
@@ -89,6 +92,7 @@ var refusals = [problems]struct {
 	headerIdentityAlias:   {decision.HeaderRefused, "header_identity_alias"}, // X_Instance_ID and the like
 	headerIdentityDoubled: {decision.HeaderRefused, "header_identity_doubled"},
 	headerIdentityTrailer: {decision.HeaderRefused, "header_identity_trailer"},
+	headerForwarded:       {decision.HeaderRefused, "header_forwarded"},  // a proxy passed it on, and the dialect's server takes nothing from one
 	headerConnection:      {decision.HeaderRefused, "header_connection"}, // Connection names another header
 	headerDoubled:         {decision.HeaderRefused, "header_doubled"},
 	headerTooLong:         {decision.HeaderRefused, "header_too_long"},

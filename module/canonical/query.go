@@ -34,8 +34,12 @@ func (c *Canonicalizer) readQuery(q *Request, raw string) problem {
 		if name == "" {
 			return queryMalformed
 		}
-		if _, known := c.query[name]; !known {
+		allowed, known := c.query[name]
+		if !known {
 			return queryUnexpected
+		}
+		if len(allowed) > 0 && !containsFold(allowed, value) {
+			return queryValue
 		}
 		if _, repeated := values[name]; repeated {
 			return queryRepeated
@@ -44,6 +48,15 @@ func (c *Canonicalizer) readQuery(q *Request, raw string) problem {
 	}
 	q.Query, q.RawQuery = values, encodeQuery(values)
 	return fine
+}
+
+func containsFold(list []string, wanted string) bool {
+	for _, entry := range list {
+		if strings.EqualFold(entry, wanted) {
+			return true
+		}
+	}
+	return false
 }
 
 // queryMarks may stand in a query without an escape beside the unreserved

@@ -48,10 +48,13 @@ func TestQuery(t *testing.T) {
 		"escaped, not ASCII":      {query: "alt=%c3%a9", code: "query_byte"},
 		"twice":                   {query: "alt=json&alt=text", code: "query_repeated"},
 		"twice, once escaped":     {query: "alt=json&a%6Ct=json", code: "query_repeated"},
+		"one of its values":       {query: "format=JSON", want: url.Values{"format": {"JSON"}}, raw: "format=JSON"},
+		"none of its values":      {query: "format=xml", code: "query_value"},
+		"no value where it needs": {query: "format", code: "query_value"},
 		"too long when forwarded": {query: "alt=" + strings.Repeat("/", 400), code: "path_too_long"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := compile(t, Rules{Query: []string{"alt", "recursive", "resource"}})
+			c := compile(t, Rules{Query: map[string][]string{"alt": nil, "recursive": nil, "resource": nil, "format": {"json", "text"}}})
 			q, refusal := c.Canonicalize(request("/x?" + test.query))
 			if refusal != nil || test.code != "" {
 				if refusal == nil || refusal.Code != test.code {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestRequiredHeader(t *testing.T) {
-	c, err := Rules{RequireName: "metadata-flavor", RequireValue: "Google"}.Compile()
+	c, err := Rules{Required: []Header{{"metadata-flavor", "Google"}}}.Compile()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestRequiredHeaderRefused(t *testing.T) {
 		{"X-Forwarded-For", "x", "who calls"},
 		{"X-Own-Token", "x", "cannot be the same"},
 	} {
-		_, err := Rules{RequireName: test.name, RequireValue: test.value, Identity: []string{"X-Own-Token"}}.Compile()
+		_, err := Rules{Required: []Header{{test.name, test.value}}, Identity: []string{"X-Own-Token"}}.Compile()
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%q %q: %v, want %q", test.name, test.value, err, test.want)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -17,9 +18,10 @@ type Rules struct {
 	// ExtraPathBytes are allowed in a path beside A-Za-z0-9._~-/ (ec2:
 	// ":=+,@"). They may be among $&+,:=@ only.
 	ExtraPathBytes string
-	// Query holds the query names that the dialect knows. Where it is empty, any
-	// query is refused; a bare "?" is dropped.
-	Query []string
+	// Query holds the query names that the dialect knows, each with the only
+	// values that it may have, in any case; none means any value. Where it is
+	// empty, any query is refused; a bare "?" is dropped.
+	Query map[string][]string
 	// Headers are forwarded beside Accept, User-Agent and Content-Type: the
 	// dialect's own. One that is in Identity too is not.
 	Headers []string
@@ -32,22 +34,31 @@ type Rules struct {
 	// Hosts is require_host: if it is not empty, the client's Host must be one
 	// of them, whatever port, case, brackets, zone or final dot it has.
 	Hosts []string
-	// RequireName and RequireValue are require_header: if there is one, a request
-	// must have this header exactly once, with this value in any case.
-	RequireName, RequireValue string
+	// Required holds headers that every request must have exactly once, with
+	// this value in any case: the dialect's and require_header.
+	Required []Header
+	// Command is the dialect's header that says what is asked for, in the
+	// spelling in which it goes upstream. It may have an underscore.
+	Command string
+	// RefuseForwarded refuses requests that a proxy passed on.
+	RefuseForwarded bool
 }
+
+// Header is a header with its value.
+type Header struct{ Name, Value string }
 
 // Canonicalizer reads requests by one set of rules. It never changes, so any
 // number of requests may use it at a time.
 type Canonicalizer struct {
 	pathBytes [256]problem
-	query     map[string]struct{}
+	query     map[string][]string
 	headers   map[string]headerRule
 	identity  map[string]struct{} // folded names
 	forward   []field
 	hosts     map[string]struct{} // nil: any
 
-	requireName, requireValue string // empty: none
+	required        []Header
+	refuseForwarded bool
 }
 
 // Compile checks rules, which may have come in as JSON past the Caddyfile, and
@@ -58,8 +69,8 @@ func (r Rules) Compile() (*Canonicalizer, error) {
 			return nil, fmt.Errorf("extra path byte %q: only %s can be allowed", r.ExtraPathBytes[i], extraPathBytes)
 		}
 	}
-	c := &Canonicalizer{pathBytes: pathTable(r.ExtraPathBytes)}
-	for _, step := range []func(Rules) error{c.compileQuery, c.compileIdentity, c.compileForward, c.compileHosts, c.compileRequired} {
+	c := &Canonicalizer{pathBytes: pathTable(r.ExtraPathBytes), refuseForwarded: r.RefuseForwarded}
+	for _, step := range []func(Rules) error{c.compileQuery, c.compileIdentity, c.compileForward, c.compileCommand, c.compileHosts, c.compileRequired} {
 		if err := step(r); err != nil {
 			return nil, err
 		}
@@ -68,12 +79,12 @@ func (r Rules) Compile() (*Canonicalizer, error) {
 }
 
 func (c *Canonicalizer) compileQuery(r Rules) error {
-	c.query = make(map[string]struct{}, len(r.Query))
-	for _, name := range r.Query {
+	c.query = make(map[string][]string, len(r.Query))
+	for name, values := range r.Query {
 		if name == "" || strings.ContainsFunc(name, func(b rune) bool { return b > '~' || !isUnreserved(byte(b)) }) {
 			return fmt.Errorf("query name %q: only A-Za-z0-9._~- can stand in it", name)
 		}
-		c.query[name] = struct{}{}
+		c.query[name] = slices.Clone(values)
 	}
 	return nil
 }
@@ -157,20 +168,37 @@ func (c *Canonicalizer) compileHosts(r Rules) error {
 	return nil
 }
 
-func (c *Canonicalizer) compileRequired(r Rules) error {
-	if r.RequireName == "" && r.RequireValue == "" {
+// compileCommand takes the one header whose name may have an underscore. As a
+// WSGI server would read it, it is refused beside its own spelling.
+func (c *Canonicalizer) compileCommand(r Rules) error {
+	if r.Command == "" {
 		return nil
 	}
-	if err := CheckForwardHeader(r.RequireName); err != nil {
-		return fmt.Errorf("require_header: %w", err)
+	plain := strings.ReplaceAll(r.Command, "_", "-")
+	if err := CheckForwardHeader(plain); err != nil {
+		return fmt.Errorf("dialect's %w", err)
 	}
-	name := http.CanonicalHeaderKey(r.RequireName)
-	if c.headers[name].identity {
-		return fmt.Errorf("require_header: header %s: this site finds out from it who calls, so it cannot be the same in every request", name)
+	arrives := http.CanonicalHeaderKey(r.Command) // as net/http spells it
+	c.headers[arrives] = headerRule{doubled: headerDoubled}
+	c.headers[http.CanonicalHeaderKey(plain)] = headerRule{once: headerIdentityAlias}
+	c.identity[string(appendFolded(nil, arrives))] = struct{}{}
+	c.forward = append(c.forward, field{name: arrives, sent: r.Command, lower: strings.ToLower(arrives), max: maxCommonValue})
+	return nil
+}
+
+func (c *Canonicalizer) compileRequired(r Rules) error {
+	for _, header := range r.Required {
+		if err := CheckForwardHeader(header.Name); err != nil {
+			return fmt.Errorf("require_header: %w", err)
+		}
+		name := http.CanonicalHeaderKey(header.Name)
+		if c.headers[name].identity {
+			return fmt.Errorf("require_header: header %s: this site finds out from it who calls, so it cannot be the same in every request", name)
+		}
+		if header.Value == "" || checkValue(header.Value, maxCommonValue) != fine || strings.Trim(header.Value, " \t") != header.Value {
+			return fmt.Errorf("require_header: header %s: its value must be printable ASCII, with no blank around it", name)
+		}
+		c.required = append(c.required, Header{name, header.Value})
 	}
-	if r.RequireValue == "" || checkValue(r.RequireValue, maxCommonValue) != fine || strings.Trim(r.RequireValue, " \t") != r.RequireValue {
-		return fmt.Errorf("require_header: header %s: its value must be printable ASCII, with no blank around it", name)
-	}
-	c.requireName, c.requireValue = name, r.RequireValue
 	return nil
 }

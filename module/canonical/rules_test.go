@@ -21,9 +21,9 @@ func TestCompileRefuses(t *testing.T) {
 		"blank in paths":             {Rules{ExtraPathBytes: " "}, "extra path byte"},
 		"what Go escapes in paths":   {Rules{ExtraPathBytes: "!"}, "extra path byte"},
 		"not ASCII in paths":         {Rules{ExtraPathBytes: "é"}, "extra path byte"},
-		"empty query name":           {Rules{Query: []string{""}}, `query name ""`},
-		"query name with a sign":     {Rules{Query: []string{"a=b"}}, `query name "a=b"`},
-		"query name, not ASCII":      {Rules{Query: []string{"š"}}, "query name"},
+		"empty query name":           {Rules{Query: map[string][]string{"": nil}}, `query name ""`},
+		"query name with a sign":     {Rules{Query: map[string][]string{"a=b": nil}}, `query name "a=b"`},
+		"query name, not ASCII":      {Rules{Query: map[string][]string{"š": nil}}, "query name"},
 		"empty identity header":      {Rules{Identity: []string{""}}, "identity header name is empty"},
 		"identity with underscores":  {Rules{Identity: []string{"X_ID"}}, "identity header X_ID: with '_' in its name"},
 		"dialect's framing header":   {Rules{Headers: []string{"Trailer"}}, "dialect's header Trailer: it says how the body"},
@@ -48,10 +48,10 @@ func TestCompileRefuses(t *testing.T) {
 // Rules are built once and may be shared; compiling must not keep them.
 func TestCompileCopies(t *testing.T) {
 	rules := Rules{
-		Query: []string{"a"}, Headers: []string{"X-A"}, Forward: []string{"X-B"}, Identity: []string{"X-C"}, Hosts: []string{"h"},
+		Query: map[string][]string{"a": {"1"}}, Headers: []string{"X-A"}, Forward: []string{"X-B"}, Identity: []string{"X-C"}, Hosts: []string{"h"},
 	}
 	c := compile(t, rules)
-	for _, list := range [][]string{rules.Query, rules.Headers, rules.Forward, rules.Identity, rules.Hosts} {
+	for _, list := range [][]string{rules.Query["a"], rules.Headers, rules.Forward, rules.Identity, rules.Hosts} {
 		list[0] = "changed"
 	}
 	r := request("/?a=1")

@@ -7,6 +7,8 @@
 package dialect
 
 import (
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -35,6 +37,19 @@ type Request struct {
 	Segments []string
 	// TrailingSlash tells that the path ended in a slash and is not "/".
 	TrailingSlash bool
+	// Query has the names of Traits.Query only, each with one value; nil where
+	// there is none.
+	Query url.Values
+	// Header holds what is forwarded of the client's headers.
+	Header http.Header
+}
+
+// Trees is a dialect that has JSON documents whose members are resources of
+// their own, such as GCE's recursive answers.
+type Trees interface {
+	// Below gives the request for one member of the document that r asks for, by
+	// the names on the way to it; an element of an array is named by its index.
+	Below(r Request, members []string) Request
 }
 
 // Match is what a dialect knows about a request.
@@ -47,7 +62,38 @@ type Match struct {
 	Body bool
 	// Format is how an answer of the server is to be read.
 	Format Format
+	// Parent is the path whose entries a listing names, where that is not the
+	// listing's own.
+	Parent []string
+	// Tree tells that the answer is a JSON document whose members are resources
+	// of their own. The dialect implements Trees then.
+	Tree bool
+	// Wait is how long the server may keep the answer back, because the client
+	// asked it to wait for a change; 0 where it answers at once.
+	Wait time.Duration
+	// Direct tells that the server refuses the request if it has a header that
+	// proxies add, such as X-Forwarded-For.
+	Direct bool
+	// Empty is the body of the answer that says that there is nothing, for a
+	// refusal with status 200.
+	Empty string
+	// Transaction is what this request is in an exchange of several.
+	Transaction Transaction
+	// Ambiguous is why the request cannot be judged, as a stable code such as
+	// "query_recursive_text"; empty where it can.
+	Ambiguous string
 }
+
+// Transaction is a request's part in reading a password that the server makes
+// and forgets once the reader says that it has it.
+type Transaction int
+
+// The parts. An acknowledgement is forwarded only for who has read.
+const (
+	NoTransaction Transaction = iota
+	TransactionRead
+	TransactionAcknowledge
+)
 
 // Allows tells whether the resource has this method.
 func (m Match) Allows(method string) bool {
@@ -77,12 +123,34 @@ const (
 type Traits struct {
 	// ExtraPathBytes are allowed in paths beside A-Za-z0-9._~-/.
 	ExtraPathBytes string
-	// Query names that the server knows. A query is refused where there are none.
-	Query []string
+	// Query holds the query names that the server knows, each with the only
+	// values that it may have in any case; none means any value. A query is
+	// refused where there are no names.
+	Query map[string][]string
 	// RequestHeaders are forwarded beside Accept, User-Agent and Content-Type.
 	RequestHeaders []string
 	// ResponseHeaders are passed back beside those of every dialect.
 	ResponseHeaders []string
+	// Command names a header that says what is asked for, as CloudStack's
+	// DomU_Request does, in the spelling that the server knows. It is forwarded.
+	Command string
+	// Required is a header that every request must have exactly once, and Mark
+	// one that every answer of the server has, and then every one of Metaguard's.
+	Required, Mark Header
+	// RefusesForwarded tells that the server refuses a request that a proxy
+	// passed on, so that Metaguard does.
+	RefusesForwarded bool
+	// RedirectsToSlash tells that the server redirects a directory without a
+	// slash at its end to the one that has it.
+	RedirectsToSlash bool
+	// DenyStatus is the status of a refusal by policy that its clients get along
+	// with best, 403 or 404.
+	DenyStatus int
+	// MaxWait is the longest Match.Wait; 0 where nothing waits.
+	MaxWait time.Duration
+	// Issues tells that the server makes the passwords itself, so that there is
+	// nothing written that one could be compared with.
+	Issues bool
 	// Cache is how long the server may answer from what it knew before a
 	// write. A latch must hold a password at least that long.
 	Cache time.Duration
@@ -94,3 +162,6 @@ type Traits struct {
 	// minutes.
 	Survives []int
 }
+
+// Header is a header with its value. Its zero value is none.
+type Header struct{ Name, Value string }

@@ -45,6 +45,7 @@ func (OpenStack) Traits() Traits {
 	return Traits{
 		Cache:       15 * time.Second,
 		MaxPassword: 4 * 255,
+		DenyStatus:  http.StatusForbidden,
 		Survives:    []int{http.StatusForbidden, http.StatusNotFound, http.StatusConflict},
 	}
 }
@@ -138,6 +139,9 @@ func (OpenStack) Classify(r Request) Match {
 		},
 		Methods: readable,
 		Format:  name.format,
+	}
+	if key == "version" {
+		match.Parent = r.Segments[:len(r.Segments)-1] // what it lists stands beside it
 	}
 	if name.writable {
 		match.Methods = readableWritable

@@ -5,7 +5,6 @@ package session
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -88,30 +87,4 @@ func Presented(header http.Header) (token string, present bool, _ *decision.Refu
 		return ours[0], true, nil
 	}
 	return "", false, nil
-}
-
-// CheckForwarded refuses a request for a token that a proxy passed on, as EC2
-// does: an open proxy, which an attacker can make ask for one, mostly adds one
-// of these headers. One without a value tells as much.
-func CheckForwarded(header http.Header) *decision.Refusal {
-	for name := range header {
-		// Caddy lets names with other marks through if the site expects them.
-		if len(name) < len("Forwarded") || len(name) > len("X-Forwarded-For") {
-			continue
-		}
-		plain := strings.Map(hyphen, name)
-		if strings.EqualFold(plain, "Forwarded") || strings.EqualFold(plain, "X-Forwarded-For") {
-			refusal := decision.Refuse(decision.HeaderRefused, "session_forwarded")
-			refusal.Status = http.StatusForbidden
-			return refusal
-		}
-	}
-	return nil
-}
-
-func hyphen(r rune) rune {
-	if r == '_' || r == '.' {
-		return '-'
-	}
-	return r
 }

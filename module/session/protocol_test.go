@@ -97,21 +97,6 @@ func TestPresented(t *testing.T) {
 	}
 }
 
-func TestCheckForwarded(t *testing.T) {
-	for name, refused := range map[string]bool{
-		"X-Forwarded-For": true, "x-forwarded-for": true, "X_Forwarded_For": true, "X-Forwarded_for": true, "X.Forwarded.For": true,
-		"Forwarded": true, "FORWARDED": true,
-		"X-Forwarded": false, "X-Forwarded-Host": false, "Via": false, "X-Real-Ip": false, "Accept": false,
-	} {
-		for _, values := range [][]string{{"10.0.0.1"}, {""}, {}, nil} {
-			refusal := CheckForwarded(http.Header{name: values})
-			if (refusal != nil) != refused || (refused && (refusal.Status != http.StatusForbidden || refusal.Code != "session_forwarded")) {
-				t.Errorf("%s %q: %v", name, values, refusal)
-			}
-		}
-	}
-}
-
 // FuzzTTL takes nothing but decimal digits.
 func FuzzTTL(f *testing.F) {
 	f.Add("60")

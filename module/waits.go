@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// How many requests may wait for a change at one time, of a site's callers
+// together and of each. Each holds two connections and the goroutines that
+// serve them, and no memory for an answer until one comes.
+const (
+	maxWaits          = 4096
+	maxWaitsPerCaller = 64
+)
+
+// waitMargin is what a server may take over the time for which it was asked to
+// wait.
+const waitMargin = 10 * time.Second
+
+// waits are the requests of a site that wait for a change. They end, with an
+// answer, when the site's server shuts down: a reload or a stop would otherwise
+// cut them off after the grace period.
+type waits struct {
+	over context.Context // ends when the server shuts down
+	end  context.CancelFunc
+
+	mu      sync.Mutex
+	all     int
+	callers map[string]int
+}
+
+func newWaits(ctx caddy.Context) *waits {
+	w := &waits{callers: make(map[string]int)}
+	w.over, w.end = context.WithCancel(context.Background())
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		server.RegisterOnShutdown(w.end)
+	}
+	return w
+}
+
+// begin counts a request that waits, and has it cancelled when the server shuts
+// down. Whoever began calls done.
+func (w *waits) begin(caller string, cancel context.CancelFunc) (done func(), _ *decision.Refusal) {
+	if w.ended() {
+		return nil, waitEnded()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.all >= maxWaits:
+		return nil, decision.Refuse(decision.Overloaded, "waits")
+	case w.callers[caller] >= maxWaitsPerCaller:
+		return nil, decision.Refuse(decision.RateLimited, "waits_of_caller")
+	}
+	w.all++
+	w.callers[caller]++
+	waiting.Inc()
+	stop := context.AfterFunc(w.over, cancel)
+	return func() {
+		stop()
+		waiting.Dec()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.all--
+		if w.callers[caller]--; w.callers[caller] == 0 {
+			delete(w.callers, caller)
+		}
+	}, nil
+}
+
+func (w *waits) ended() bool { return w.over.Err() != nil }
+
+// waitEnded tells a client that waits to ask again.
+func waitEnded() *decision.Refusal {
+	refusal := decision.Refuse(decision.UpstreamTimeout, "wait_ended")
+	refusal.RetryAfter = time.Second
+	return refusal
+}
