@@ -62,7 +62,7 @@ func (s *addressServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveIn lets a server listen in a namespace, where its connections stay.
 func (s *addressServer) serveIn(t *testing.T, namespace, host string) (address string) {
 	t.Helper()
-	inside(t, namespace, func() {
+	harness.Inside(t, namespace, func() {
 		listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func documentedRoutes(t *testing.T) (here, behind string) {
 // addresses, on all its own.
 func assertingIn(t *testing.T, namespace, server string) (s *site, port string) {
 	t.Helper()
-	inside(t, namespace, func() {
+	harness.Inside(t, namespace, func() {
 		s = prepareSite(t, byAddress+"\nassert address", map[string]string{"inventory.json": fmt.Sprintf(`[
 			{"address": %q, "instance_id": %q, "project_id": %q}, {"address": %q, "instance_id": %q, "project_id": %q},
 			{"address": %q, "instance_id": %q, "project_id": %q}, {"address": %q, "instance_id": %q, "project_id": %q}]`,
@@ -115,7 +115,7 @@ func assertingIn(t *testing.T, namespace, server string) (s *site, port string) 
 // connectFrom dials from an address of a namespace.
 func connectFrom(t *testing.T, namespace, source, address string) (conn net.Conn) {
 	t.Helper()
-	inside(t, namespace, func() {
+	harness.Inside(t, namespace, func() {
 		dialer := net.Dialer{Timeout: within, LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 		var err error
 		if conn, err = dialer.Dial("tcp", address); err != nil {
