@@ -208,10 +208,10 @@ func connectsFromElsewhere(t *testing.T) {
 	if err == nil && have[0].Effective&needed == needed {
 		return
 	}
-	if os.Getenv(namespacesVariable) == "required" {
+	if os.Getenv(harness.NamespacesVariable) == "required" {
 		t.Fatalf("CAP_NET_ADMIN, CAP_NET_RAW or CAP_SETPCAP is missing (%v)", err)
 	}
-	t.Skipf("needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SETPCAP (%s=required makes this a failure)", namespacesVariable)
+	t.Skipf("needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SETPCAP (%s=required makes this a failure)", harness.NamespacesVariable)
 }
 
 // TLS to the server is as ever.
