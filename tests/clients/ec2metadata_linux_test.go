@@ -49,6 +49,7 @@ func ec2Shipped(t *testing.T, service, caller string) *harness.Process {
 // through the shipped Caddyfile, which wants a session.
 func TestEC2Metadata(t *testing.T) {
 	need(t)
+	harness.Binary(t) // which cannot be built there
 	harness.Inside(t, ec2Network(t, "a"), func() {
 		service := harness.NewEC2(t, harness.EC2Values(), false)
 		ec2Shipped(t, service.Address, "169.254.169.254")
@@ -80,6 +81,8 @@ func TestEC2Metadata(t *testing.T) {
 // without Metaguard. The mock lists keys in a way that ec2metadata does not read.
 func TestEC2MetadataMock(t *testing.T) {
 	need(t)
+	harness.Binary(t)
+	harness.NeedEC2Mock(t)
 	options := strings.Fields("--url http://169.254.169.254/latest --ami-id --ami-launch-index --ami-manifest-path --ancestor-ami-ids --availability-zone " +
 		"--availability-zone-id --block-device-mapping --group-name --host-id --instance-action --instance-id --instance-type --kernel-id --local-hostname " +
 		"--local-ipv4 --mac --partition-number --product-codes --profile --public-hostname --public-ipv4 --ramdisk-id --region --reservation-id --security-groups --user-data")

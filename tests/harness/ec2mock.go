@@ -52,8 +52,9 @@ func EC2Mock(tb testing.TB, arguments ...string) string {
 	return address
 }
 
-// EC2MockAt is EC2Mock at an address.
-func EC2MockAt(tb testing.TB, address string, arguments ...string) {
+// NeedEC2Mock builds Amazon's mock, where that was not done before, or leaves the
+// test out. Without a network it cannot be built.
+func NeedEC2Mock(tb testing.TB) string {
 	tb.Helper()
 	setting := os.Getenv(EC2MockVariable)
 	if setting == "off" || testing.Short() && setting != "required" {
@@ -66,6 +67,13 @@ func EC2MockAt(tb testing.TB, address string, arguments ...string) {
 	case err != nil:
 		tb.Skipf("left out: Amazon's mock of EC2 (%s=required makes this a failure): %v", EC2MockVariable, err)
 	}
+	return path
+}
+
+// EC2MockAt is EC2Mock at an address.
+func EC2MockAt(tb testing.TB, address string, arguments ...string) {
+	tb.Helper()
+	path := NeedEC2Mock(tb)
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		tb.Fatal(err)
