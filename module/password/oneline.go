@@ -12,8 +12,10 @@ import (
 // line of printable text. A line end after it is none of it. Anything else is no
 // password, whatever it is: a page of HTML, a status line in the wrong place.
 func OneLine(answer []byte) (line []byte, ok bool) {
-	line, _ = bytes.CutSuffix(answer, []byte("\n"))
-	line, _ = bytes.CutSuffix(line, []byte("\r"))
+	line, ended := bytes.CutSuffix(answer, []byte("\n"))
+	if ended {
+		line, _ = bytes.CutSuffix(line, []byte("\r"))
+	}
 	rest := line
 	for len(rest) > 0 {
 		r, size := utf8.DecodeRune(rest)
