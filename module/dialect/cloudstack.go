@@ -122,7 +122,7 @@ func cloudStackRows() []row {
 
 // Classify tells what a canonical request asks the router for.
 func (c CloudStack) Classify(r Request) Match {
-	commands := r.Header[cloudStackCommand]
+	commands := r.Header[cloudStackCommand] //nolint:staticcheck // as it goes upstream, not as net/http spells it
 	switch {
 	case len(commands) == 0:
 		return cloudStackTable.classify(r)
