@@ -154,7 +154,7 @@ func readHead(request string) (method, path string, header map[string]string) {
 	for line := range strings.SplitSeq(rest, "\r\n") {
 		name, value, _ := strings.Cut(line, ":")
 		if _, again := header[strings.ToLower(name)]; !again {
-			header[strings.ToLower(name)] = strings.TrimSpace(value)
+			header[strings.ToLower(name)] = strings.TrimLeft(value, " \t")
 		}
 	}
 	return method, path, header
