@@ -39,6 +39,7 @@ type App struct {
 	inventories []*identity.InventoryFile
 	passwords   []*passwords
 	candidates  []*candidate
+	assertions  []*addressAssertion
 }
 
 // CaddyModule returns the Caddy module information.
@@ -59,6 +60,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 func (a *App) Start() error {
 	if err := a.checkRunningAdmin(); err != nil {
 		return err
+	}
+	for _, assertion := range a.assertions {
+		if err := assertion.Start(); err != nil {
+			return err // of one site: it is the same of all
+		}
 	}
 	for _, used := range a.policies() {
 		if err := startEngine(used.pooledEngine); err != nil {
@@ -114,6 +120,9 @@ func (a *App) add(h *Handler) {
 		a.background = append(a.background, h.candidate)
 	}
 	a.passwords = append(a.passwords, h.passwords)
+	if h.source != nil {
+		a.assertions = append(a.assertions, h.source)
+	}
 	if latch, ok := h.latch.(starter); ok {
 		a.background = append(a.background, latch)
 	}

@@ -34,7 +34,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 }
 
 // settings maps each sub-directive to what reads it. Only `identify` may be
-// given more than once.
+// given more than once, and `assert` once of each kind.
 var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"upstream":        (*Handler).unmarshalUpstream,
 	"dialect":         (*Handler).unmarshalDialect,
@@ -109,6 +109,7 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //			overflow   refuse|stream
 //		}
 //		assert          neutron <placeholder>
+//		assert          address
 //		forward_headers <name>...
 //		require_host    <name|address>...
 //		require_header  <name> <value>
@@ -134,7 +135,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if !known {
 			return d.Errf("unrecognized setting %q of metaguard%s", name, didYouMean(name))
 		}
-		if seen[name] && name != "identify" {
+		if seen[name] && name != "identify" && name != "assert" {
 			return d.Errf("%s is given twice; it may stand once", name)
 		}
 		seen[name] = true
@@ -206,10 +207,21 @@ func (h *Handler) unmarshalResponse(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) unmarshalAssert(d *caddyfile.Dispenser) error {
-	if !d.NextArg() || d.Val() != "neutron" {
-		return d.Errf("it is `assert neutron <placeholder>`")
+	const grammar, twice = "it is `assert neutron <placeholder>` or `assert address`", "assert %s is given twice; it may stand once"
+	kind := ""
+	if d.NextArg() {
+		kind = d.Val()
 	}
-	return secret(d, &h.AssertNeutron)
+	switch {
+	case kind == "neutron" && h.AssertNeutron != "", kind == "address" && h.AssertAddress:
+		return d.Errf(twice, kind)
+	case kind == "neutron":
+		return secret(d, &h.AssertNeutron)
+	case kind == "address" && !d.NextArg():
+		h.AssertAddress = true
+		return nil
+	}
+	return d.Err(grammar)
 }
 
 func (h *Handler) unmarshalForwardHeaders(d *caddyfile.Dispenser) error {

@@ -152,6 +152,13 @@ func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refus
 		}
 		ctx = context.WithValue(ctx, assertedKey{}, asserted)
 	}
+	if x.h.source != nil {
+		source, refusal := x.h.source.of(x.target)
+		if refusal != nil {
+			return nil, refusal
+		}
+		ctx = context.WithValue(ctx, sourceKey{}, source)
+	}
 	header["Accept-Encoding"] = []string{"identity"}
 	// nil values keep reverse_proxy from adding the client's Host and scheme.
 	header["X-Forwarded-Host"] = nil

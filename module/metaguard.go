@@ -99,6 +99,15 @@ type Handler struct {
 	// asserted.
 	AssertNeutron string `json:"assert_neutron,omitempty"`
 
+	// Tells the legacy server who the target is by the address that its
+	// connections come from, which is the target's own: the caller's, or the one
+	// that the inventory has. For servers that know callers by nothing else.
+	// Linux only, with CAP_NET_ADMIN (or CAP_NET_RAW). The server's replies must
+	// be routed to this host, see the README. The upstreams are IP addresses of
+	// one family, no connection is used twice, and `neutron` cannot be among the
+	// identity sources. A target without an address is refused.
+	AssertAddress bool `json:"assert_address,omitempty"`
+
 	// Client headers that go upstream beside Accept, User-Agent, Content-Type
 	// and the dialect's own. What Metaguard writes itself, hop-by-hop and
 	// framing headers are errors.
@@ -136,6 +145,7 @@ type Handler struct {
 	sessions            *sessions // nil: off
 	latch               password.Latch
 	assertion           *identity.Assertion
+	source              *addressAssertion // nil: connections come from this host
 	budget              *response.Budget
 	limits              *limits
 	waits               *waits

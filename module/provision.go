@@ -140,6 +140,9 @@ func (h *Handler) provisionIdentities(ctx caddy.Context) error {
 // provisionAssertion finds out how the legacy server is told who the target
 // is: explicitly, or as the neutron source implies.
 func (h *Handler) provisionAssertion() error {
+	if err := h.checkAssertAddress(); err != nil {
+		return err
+	}
 	if h.AssertNeutron != "" {
 		if len(h.identities) == 1 && h.identities[0].Name() == "anonymous" {
 			return errors.New("assert neutron needs a target, and `identify anonymous` gives none")

@@ -127,18 +127,27 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 		return err
 	}
 	h.Upstream.TransportRaw = transport
-	waiting, err := h.provisionWaiting(ctx, transport)
-	if err != nil {
-		return err
+	if h.AssertAddress {
+		if err := checkDirect(transport); err != nil {
+			return err
+		}
 	}
 	if err := h.Upstream.Provision(ctx); err != nil {
 		return fmt.Errorf("provisioning upstream: %w", err)
 	}
 	h.upstreamProvisioned = true
-	if transport, ok := h.Upstream.Transport.(*reverseproxy.HTTPTransport); !ok || transport.ProxyProtocol != "" {
+	inner, ok := h.Upstream.Transport.(*reverseproxy.HTTPTransport)
+	if !ok || inner.ProxyProtocol != "" {
 		return errors.New("upstream: transport: only http is possible, without proxy_protocol: the server is told who calls only as Metaguard writes it")
 	}
-	h.Upstream.Transport = lastHop{h.Upstream.Transport, waiting}
+	if err := h.provisionAddress(inner); err != nil {
+		return err
+	}
+	waiting, err := h.provisionWaiting(ctx, transport)
+	if err != nil {
+		return err
+	}
+	h.Upstream.Transport = lastHop{inner, waiting}
 	// reverse_proxy would repeat a GET whose answer broke off. With a matcher
 	// that never matches it repeats only what no connection was made for.
 	h.Upstream.LoadBalancing.RetryMatch = caddyhttp.MatcherSets{caddyhttp.MatcherSet{never{}}}
@@ -161,7 +170,7 @@ func (h *Handler) provisionWaiting(ctx caddy.Context, raw json.RawMessage) (http
 		return nil, fmt.Errorf("provisioning upstream: %w", err)
 	}
 	h.waitingTransport = transport
-	return transport, nil
+	return transport, h.provisionAddress(transport)
 }
 
 // checkUpstream refuses what forbiddenUpstream names, for JSON.

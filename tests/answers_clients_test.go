@@ -108,7 +108,7 @@ func (c *http11) end() error {
 	if err != nil {
 		return fmt.Errorf("the next answer is out of step: %w", err)
 	}
-	if answer.status != http.StatusForbidden || !strings.Contains(answer.body, "policy_deny") {
+	if answer.status != http.StatusNotFound || !strings.Contains(answer.body, "policy_deny") {
 		return fmt.Errorf("the next answer is out of step: %d %q", answer.status, answer.body)
 	}
 	return atEnd(c.reader)

@@ -34,7 +34,7 @@ func TestRefusals(t *testing.T) {
 		{"GET with a body", "", "GET /openstack HTTP/1.1\r\nHost: m\r\nContent-Length: 1\r\n\r\nx", 400, "body_unexpected"},
 		{"upgrade", "", "GET /openstack HTTP/1.1\r\nHost: m\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 400, "header_refused"},
 		{"method override", "", "GET /openstack HTTP/1.1\r\nHost: m\r\nX-HTTP-Method-Override: POST\r\n\r\n", 400, "header_refused"},
-		{"unknown path", "", "GET /secret HTTP/1.1\r\nHost: m\r\n\r\n", 403, "policy_deny"},
+		{"unknown path", "", "GET /secret HTTP/1.1\r\nHost: m\r\n\r\n", 404, "policy_deny"},
 		{"empty password", "", "POST /openstack/latest/password HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n", 400, "password_empty"},
 		{"no length", "", "POST /openstack/latest/password HTTP/1.1\r\nHost: m\r\n\r\n", 400, "password_empty"},
 		{"too long", "", "POST /openstack/latest/password HTTP/1.1\r\nHost: m\r\nContent-Length: 1021\r\n\r\n" + strings.Repeat("x", 1021), 413, "body_too_large"},

@@ -54,8 +54,8 @@ func TestReplayFindsEveryChange(t *testing.T) {
 	}{
 		"nothing":    {metadata, none, none, ""},
 		"denied":     {metadata, none, `deny contains "no/no" if true`, "metadata:read/allow->deny/neutron:project:p-1/no%2Fno"},
-		"allowed":    {unknown, none, `allow contains "now" if true`, "unknown:read/deny->allow/neutron:project:p-1/now"},
-		"by status":  {unknown, none, "status := 404", "unknown:read/deny->deny:404/neutron:project:p-1/resource_unknown"},
+		"allowed":    {unknown, none, `allow contains "now" if true`, "unknown:read/deny:404->allow/neutron:project:p-1/now"},
+		"by status":  {unknown, none, "status := 403", "unknown:read/deny:404->deny:403/neutron:project:p-1/resource_unknown"},
 		"emptied":    {password, `deny contains "no" if input.resource.action == "read"`, none, "password:read/deny->deny:200/neutron:project:p-1/password_read_not_granted"},
 		"hidden":     {metadata, none, `redact_json contains "/meta/x" if true`, "metadata:read/redact/neutron:project:p-1/+json:%2Fmeta%2Fx"},
 		"shown":      {metadata, `redact_keys contains "x" if true`, `redact_keys contains "y" if true`, "metadata:read/redact/neutron:project:p-1/+key:y,-key:x"},

@@ -40,6 +40,11 @@ decision := _refusal(sort(data.metaguard.team.deny)) if {
 # description: A refusal with the team's status, where it says one. Whether it is one of those that are valid is the guard's to judge.
 _refusal(reasons) := {"allow": false, "reasons": reasons, "status": status} if {
 	status := data.metaguard.team.status
+} else := {"allow": false, "reasons": reasons, "status": 404} if {
+	# What no server of this kind has. Clients that go through a list of their own,
+	# such as ec2metadata, take any other status for the end.
+	input.resource.kind == "unknown"
+	"resource_unknown" in reasons
 } else := {"allow": false, "reasons": reasons}
 
 # METADATA

@@ -20,7 +20,7 @@ test_empty_is_for_the_instance_itself if {
 }
 
 test_empty_is_for_password_reads_only if {
-	every kind in _all_kinds - {"password"} {
+	every kind in _all_kinds - {"password", "unknown"} {
 		decision := _decide(_for(kind, "read", _i1), {})
 		not decision.status
 	}
@@ -53,7 +53,16 @@ test_empty_is_for_reading if {
 }
 
 test_team_status_of_a_refusal if {
-	_decide(_for("unknown", "read", _i1), {"status": 404}) == {"allow": false, "reasons": ["resource_unknown"], "status": 404}
+	_decide(_for("credentials", "read", _i1), {"status": 404}).status == 404
+	_decide(_for("unknown", "read", _i1), {"status": 403}) == {"allow": false, "reasons": ["resource_unknown"], "status": 403}
+}
+
+# Clients survive a 404 where nothing is, and the server itself says so.
+test_unknown_is_not_found if {
+	every caller in [_i1, _ann, testing.anonymous] {
+		_decide(_for("unknown", "read", caller), {}) == {"allow": false, "reasons": ["resource_unknown"], "status": 404}
+	}
+	_decide(_for("unknown", "read", _i1), {"deny": {"no"}}) == {"allow": false, "reasons": ["no"]}
 }
 
 # What a team says that is no status reaches the guard, which refuses it.

@@ -4,13 +4,12 @@ package nova_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// TestCloudInit lets cloud-init's own crawler boot through Neutron's agent, with
+// TestCloudInit lets cloud-init's OpenStack data source boot through Neutron's agent, with
 // Metaguard before Nova and without. It finds the same, but for what the
 // policy hides.
 func TestCloudInit(t *testing.T) {
@@ -56,11 +55,7 @@ func TestCloudInitStandalone(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			nova := novaUnder(t, kind)
-			g := guardBefore(t, nova.address, setup{
-				identify: "identify remote_ip inventory.json\n\t\tassert neutron {env.METAGUARD_NEUTRON_SECRET}",
-				files: map[string]string{"inventory.json": fmt.Sprintf(`[{"address": %q, "instance_id": %q, "project_id": %q}]`,
-					address(withPassword), instanceID(withPassword), projectID(withPassword))},
-			})
+			g := guardBefore(t, nova.address, byAddress(map[string]rune{address(withPassword): withPassword}))
 			same(t, crawl(t, g.address, withPassword), crawl(t, nova.address, withPassword, signed(withPassword)...))
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,6 +35,7 @@ type setup struct {
 	global   string // lines in the global block
 	log      string // instead of JSON to stderr
 	site     string // lines in the site
+	at       string // instead of a free port of the loopback address; the site is there, too
 	files    map[string]string
 }
 
@@ -45,7 +47,17 @@ func guardBefore(tb testing.TB, upstream string, with setup) *guard {
 	g := &guard{upstream: tapBefore(tb, upstream)}
 	tb.Cleanup(func() { g.searchForSecrets(tb) }) // after it has ended
 	g.Process = harness.New(tb, with.files, "METAGUARD_NEUTRON_SECRET="+secret)
-	g.address = fmt.Sprint("127.0.0.1:", harness.FreePort(tb))
+	g.address = with.at
+	if g.address == "" {
+		g.address = fmt.Sprint("127.0.0.1:", harness.FreePort(tb))
+	}
+	host, port, err := net.SplitHostPort(g.address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if with.at != "" {
+		host += " 127.0.0.1"
+	}
 	policy := ""
 	if with.grants != nil {
 		byID := map[string][]string{}
@@ -80,7 +92,7 @@ func guardBefore(tb testing.TB, upstream string, with setup) *guard {
 	}
 }
 http://:%s {
-	bind 127.0.0.1
+	bind %s
 	%s
 	metaguard {
 		upstream %s
@@ -93,10 +105,22 @@ http://:%s {
 		}
 	}
 }
-`, with.admin, with.global, with.log, strings.TrimPrefix(g.address, "127.0.0.1:"), with.site, g.upstream.address(), with.identify,
+`, with.admin, with.global, with.log, port, host, with.site, g.upstream.address(), with.identify,
 		policy, with.latch, with.password))
 	g.Run(g.address)
 	return g
+}
+
+// byAddress tells callers by their addresses and vouches for them, as where
+// there is no agent. The lines are more of the guard's block.
+func byAddress(callers map[string]rune, lines ...string) setup {
+	rows := []map[string]string{}
+	for address, digit := range callers {
+		rows = append(rows, map[string]string{"address": address, "instance_id": instanceID(digit), "project_id": projectID(digit)})
+	}
+	inventory, _ := json.Marshal(rows)
+	lines = append([]string{"identify remote_ip inventory.json", "assert neutron {env.METAGUARD_NEUTRON_SECRET}"}, lines...)
+	return setup{identify: strings.Join(lines, "\n\t\t"), files: map[string]string{"inventory.json": string(inventory)}}
 }
 
 // run starts a guard again that was stopped.

@@ -10,8 +10,10 @@
 #   nova.sh echo [uwsgi|eventlet]                      start only the web server, answering with the path it made
 #   nova.sh stored <instance-id>                       the stored password of an instance, as JSON
 #   nova.sh clear <instance-id>                        remove that password, as a rebuild does
-#   nova.sh crawl <url> [<source> [<header>...]]       what cloud-init finds there, as JSON
-#   nova.sh crawl_ec2 <url> <source>                   what its EC2 data source finds there with a token, as JSON
+#   nova.sh crawl [<url> [<source> [<header>...]]]     what cloud-init finds there, as JSON
+#   nova.sh crawl_ec2 <url> <source> [aws]             what its EC2 data source finds there, as JSON
+#   nova.sh ec2metadata [<option>...]                  Debian's ec2metadata, from 169.254.169.254
+#   nova.sh decrypt <key file>                         the password that standard input is, by novaclient
 #   nova.sh status | stop
 #
 # Settings are environment variables; README.md beside this file explains them.
@@ -30,7 +32,15 @@ export OS_NOVA_CONFIG_DIR=$state
 # --- install ---------------------------------------------------------------
 
 wanted=(python3-nova nova-common nova-api uwsgi-core uwsgi-plugin-python3
-	python3-neutron neutron-metadata-agent haproxy cloud-init)
+	python3-neutron neutron-metadata-agent haproxy
+	cloud-init cloud-guest-utils python3-novaclient openssl)
+
+# Whoever has unpacked an earlier list does it once more.
+install_again() {
+	[ "$(cat "$home/wanted" 2> /dev/null)" = "${wanted[*]}" ] || rm -f "$root/.done"
+	install
+	echo "${wanted[*]}" > "$home/wanted"
+}
 
 # Never unpacked: daemons, and what Nova imports only for hypervisors.
 unwanted='^(systemd|libsystemd|libnss-|libpam|udev|libudev|dbus|open-iscsi|sudo|mariadb|mysql|mypy|libceph|librgw)'
@@ -157,11 +167,11 @@ seed() {
 		"$python" "$here/seed.py" --config-file "$state/nova.conf" > "$state/seed.log" 2>&1 \
 			|| { tail -n 20 "$state/seed.log" >&2; return 1; }
 		mkdir -p "$template.$$"
-		cp "$state"/*.sqlite "$template.$$/"
+		cp "$state"/*.sqlite "$state/user.pem" "$template.$$/"
 		touch "$template.$$/.done"
 		mv -T "$template.$$" "$template" 2> /dev/null || rm -rf "$template.$$" # somebody was faster
 	fi
-	cp "$template"/*.sqlite "$state/"
+	cp "$template"/*.sqlite "$template/user.pem" "$state/"
 	"$python" "$here/database.py" "$state" moved
 }
 
@@ -237,14 +247,16 @@ CONF
 }
 
 case ${1:-} in
-	install) install ;;
+	install) install_again ;;
 	start) start "${2:-}" "${3:-}" ;;
 	agent) agent ;;
 	echo) echo_paths "${2:-}" ;;
 	stored | clear) "$python" "$here/database.py" "$state" "$1" "$2" ;;
+	ec2metadata) environment; PATH=$root/usr/bin:$PATH; "$python" "$(command -v ec2metadata)" "${@:2}" ;;
+	decrypt) environment; PATH=$root/usr/bin:$PATH "$python" "$here/decrypt.py" "$2" ;;
 	crawl) environment; "$python" "$here/crawl.py" "${@:2}" ;;
 	crawl_ec2) environment; "$python" "$here/crawl_ec2.py" "${@:2}" ;;
 	status) status ;;
 	stop) stop ;;
-	*) sed -n '4,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+	*) sed -n '4,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -8,11 +8,16 @@ Instance n (a hexadecimal digit but 0 and 9) has the id nnnnnnnn-nnnn-4nnn-8nnn-
   3      stored keys that only begin like those of a password, which Nova joins all the same
   4      no password, and an admin_pass in clear in its metadata
   5 to f no password; 9 does not exist
+
+The key pair of 2, 3 and 4 is made up. That of the others is a real one: its private half is user.pem beside the
+databases.
 """
 import base64
 import shutil
 import sys
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from nova import config, context, objects
 from nova.db import migration
 from nova.network import model
@@ -25,6 +30,17 @@ STORED = {
           "password_evil": "[evil]", "Password_9": "[upper]", "password_": "[bare]", "image_os_type": "linux"},
 }
 METADATA = {"4": {"role": "test", "admin_pass": "clear-text-of-4"}}
+MADE_UP_KEY = "ssh-rsa AAAAB3NzaC1yc2E= k1"
+
+
+def user_key(path):
+    """Make a key pair, keep its private half as ssh-keygen does, and give the public one."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    with open(path, "wb") as file:
+        file.write(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
+                                     serialization.NoEncryption()))
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return public.decode() + " k1"
 
 
 def instance_id(digit):
@@ -45,18 +61,17 @@ def cells(ctxt):
     return cell
 
 
-def instance(ctxt, cell, digit):
+def instance(ctxt, cell, digit, public_key):
     uuid, project = instance_id(digit), OTHER_PROJECT if digit == "2" else PROJECT
     with context.target_cell(ctxt, cell) as cctxt:
         flavor = objects.Flavor(id=1, name="m1.tiny", memory_mb=512, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0,
                                 rxtx_factor=1.0, vcpu_weight=0, flavorid="1", disabled=False, is_public=True,
                                 extra_specs={}, projects=[])
-        key = objects.KeyPair(name="k1", public_key="ssh-rsa AAAAB3NzaC1yc2E= k1", type="ssh", user_id="u",
-                              fingerprint="f")
+        key = objects.KeyPair(name="k1", public_key=public_key, type="ssh", user_id="u", fingerprint="f")
         i = objects.Instance(
             cctxt, uuid=uuid, project_id=project, user_id="u", display_name="vm-" + digit, hostname="vm-" + digit,
             host="testhost", node="testhost", vm_state="active", launch_index=0, availability_zone="nova",
-            image_ref="", key_name="k1", key_data="ssh-rsa AAAAB3NzaC1yc2E= k1", reservation_id="r-" + digit,
+            image_ref="", key_name="k1", key_data=public_key, reservation_id="r-" + digit,
             metadata=METADATA.get(digit, {"role": "test"}), system_metadata=STORED.get(digit, {}),
             user_data=base64.b64encode(b"#cloud-config\n{}\n").decode(), flavor=flavor, old_flavor=None,
             new_flavor=None, keypairs=objects.KeyPairList(objects=[key]))
@@ -69,5 +84,6 @@ config.parse_args(sys.argv)
 objects.register_all()
 admin = context.get_admin_context()
 cell1 = cells(admin)
+real_key = user_key(config.CONF.state_path + "/user.pem")
 for n in "12345678abcdef":
-    instance(admin, cell1, n)
+    instance(admin, cell1, n, MADE_UP_KEY if n in "234" else real_key)

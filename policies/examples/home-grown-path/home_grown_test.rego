@@ -19,7 +19,7 @@ test_instances_read_what_is_named if {
 
 test_nothing_else_is_open if {
 	every path in ["/site", "/site/", "/site/ca.pem/", "/site/key.pem", "/site/old.pem", "/openstack/2099-01-01/password"] {
-		_decide(_instance, "GET", path) == {"allow": false, "reasons": ["resource_unknown"]}
+		_decide(_instance, "GET", path) == {"allow": false, "reasons": ["resource_unknown"], "status": 404}
 	}
 }
 

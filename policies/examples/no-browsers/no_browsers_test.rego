@@ -37,6 +37,6 @@ test_a_client_that_does_not_say_what_it_is if {
 }
 
 test_other_refusals_have_no_status_of_ours if {
-	decision := metaguard.decision with input as testing.ask(_instance, "GET", "unknown")
+	decision := metaguard.decision with input as testing.ask(_instance, "GET", "credentials")
 	not decision.status
 }
