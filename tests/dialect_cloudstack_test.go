@@ -501,6 +501,7 @@ func TestCloudStackNeedsTheHeader(t *testing.T) {
 
 // The shipped Caddyfile, in front of both servers.
 func TestCloudStackCaddyfile(t *testing.T) {
+	connectsFromElsewhere(t)
 	t.Parallel()
 	router := harness.NewCloudStack(t)
 	router.SetPassword("127.0.0.1", "made by the router")
