@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/dialect"
 	"github.com/metaguard/metaguard/module/password"
 )
 
@@ -91,6 +92,9 @@ func (x *exchange) reserveWrite() (refusal *decision.Refusal) {
 	if x.keeper, refusal = x.h.passwords.keeper(x.r.Context()); refusal != nil {
 		return refusal
 	}
+	if x.match.Transaction != dialect.NoTransaction {
+		return x.beginTransaction()
+	}
 	if x.passwordWrite() {
 		x.reservation, refusal = x.keeper.Reserve(x.r.Context(), x.target.InstanceID, x.body)
 	}
@@ -101,6 +105,7 @@ func (x *exchange) reserveWrite() (refusal *decision.Refusal) {
 // request went out says that the legacy server's answer cannot be trusted, so
 // the outcome is unknown and the password stays reserved.
 func (x *exchange) settleWrite(after *decision.Refusal) *decision.Refusal {
+	x.settleAcknowledgement()
 	if x.reservation == nil {
 		return nil
 	}

@@ -49,6 +49,7 @@ type exchange struct {
 	judged      bool
 	keeper      *password.Keeper
 	reservation *password.Reservation
+	transaction transaction
 	writer      *response.Writer
 	reply       *response.Answer
 	unsent      bool        // no connection was made: the server saw nothing of it
@@ -134,7 +135,9 @@ func (x *exchange) classify() *decision.Refusal {
 	if x.match.Ambiguous != "" {
 		return decision.Refuse(decision.RequestAmbiguous, x.match.Ambiguous)
 	}
-	if !x.match.Allows(x.request.Method) {
+	// A HEAD would have the server hand a password out, or forget it, and nobody
+	// would get the answer.
+	if !x.match.Allows(x.request.Method) || (x.request.Head && x.match.Transaction != dialect.NoTransaction) {
 		refusal := decision.Refuse(decision.MethodNotAllowed, "method")
 		refusal.Allow = x.match.Methods
 		return refusal

@@ -39,8 +39,9 @@ const writeAnswer = 4 << 10
 func (x *exchange) forward() *decision.Refusal {
 	client := x.r.Context()
 	deadline, parent := time.Now().Add(readTimeout), client
-	if x.reservation != nil {
-		deadline, parent = x.reservation.Deadline(), context.WithoutCancel(client)
+	end, detached := x.mustEnd()
+	if detached {
+		deadline, parent = end, context.WithoutCancel(client)
 	}
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
@@ -62,7 +63,7 @@ func (x *exchange) forward() *decision.Refusal {
 		return refusal
 	}
 	x.writer = response.NewWriter(x.h.Response.MaxBuffer, x.h.budget)
-	if x.reservation != nil && !x.writer.Presize(writeAnswer) {
+	if detached && !x.writer.Presize(writeAnswer) {
 		x.unsent = true // rather than a password that was stored, and nobody told
 		return decision.Refuse(decision.Overloaded, "budget_full")
 	}
@@ -74,7 +75,7 @@ func (x *exchange) forward() *decision.Refusal {
 	x.forwardFor = time.Since(start)
 	x.outcome = outcomeFailed
 	switch {
-	case x.reservation == nil && client.Err() != nil:
+	case !detached && client.Err() != nil:
 		x.outcome = outcomeAborted
 		return decision.Refuse(decision.ResponseIncomplete, "client_gone")
 	case err != nil:
@@ -205,16 +206,7 @@ func (x *exchange) normalize() *decision.Refusal {
 		x.reply.Header.Set("Content-Type", "text/plain; charset=utf-8")
 		return nil
 	}
-	switch {
-	case x.passwordRead():
-		if refusal := x.checkPassword(); refusal != nil {
-			return refusal
-		}
-		response.PasswordHeaders(x.reply.Header)
-	case x.passwordWrite():
-		response.PasswordHeaders(x.reply.Header)
-	}
-	return nil
+	return x.checkPasswordAnswer()
 }
 
 // redirectToSlash tells a client that a directory has a slash at its end, where

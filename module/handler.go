@@ -63,6 +63,10 @@ func (x *exchange) pass() *decision.Refusal {
 	if refusal := x.reserveWrite(); refusal != nil {
 		return refusal
 	}
+	defer x.settleRead() // when the answer was sent, or is known not to be
+	if x.transaction.done {
+		return x.answerAcknowledged()
+	}
 	refusal := x.forward()
 	if x.writer.Streaming() {
 		return refusal // all that there is was passed on already

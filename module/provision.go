@@ -103,6 +103,9 @@ func (h *Handler) provisionDialect(ctx caddy.Context) error {
 		return fmt.Errorf("%T is no dialect", loaded)
 	}
 	h.traits = h.dialect.Traits()
+	if err := expectsCommand(ctx, h.traits.Command); err != nil {
+		return err
+	}
 	setDefault(&h.DenyStatus, h.traits.DenyStatus)
 	setDefault(&h.DenyStatus, http.StatusForbidden)
 	return nil

@@ -55,8 +55,8 @@ type Trees interface {
 // Match is what a dialect knows about a request.
 type Match struct {
 	Resource decision.Resource
-	// Methods lists what the resource allows, for 405 answers. HEAD is always
-	// allowed beside GET.
+	// Methods lists what the resource allows, for 405 answers. HEAD is allowed
+	// beside GET, but never in a Transaction.
 	Methods []string
 	// Body tells whether this method sends a body to this resource.
 	Body bool
@@ -150,8 +150,12 @@ type Traits struct {
 	// MaxWait is the longest Match.Wait; 0 where nothing waits.
 	MaxWait time.Duration
 	// Issues tells that the server makes the passwords itself, so that there is
-	// nothing written that one could be compared with.
-	Issues bool
+	// nothing written that one could be compared with. An answer is one line of
+	// printable text then, a password unless it is empty or one of these words:
+	// Nothing says that there is none, Complaints that the request was not
+	// understood.
+	Issues              bool
+	Nothing, Complaints []string
 	// Cache is how long the server may answer from what it knew before a
 	// write. A latch must hold a password at least that long.
 	Cache time.Duration

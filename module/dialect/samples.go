@@ -15,6 +15,13 @@ type Sample struct {
 	Path   string
 }
 
+// Commander is a dialect whose requests for "/" say in the header
+// Traits.Command what they are for.
+type Commander interface {
+	// Commands lists what the header may be.
+	Commands() []string
+}
+
 // Samples gives an input document for every kind of resource and every method
 // of a dialect, without a caller. A policy is tried with them when it is
 // loaded.
@@ -22,14 +29,24 @@ func Samples(d Dialect) []decision.Input {
 	samples := d.Samples()
 	inputs := make([]decision.Input, 0, len(samples))
 	for _, sample := range samples {
-		inputs = append(inputs, sample.input(d))
+		inputs = append(inputs, sample.input(d, nil))
+	}
+	if commander, ok := d.(Commander); ok {
+		name := d.Traits().Command
+		for _, command := range commander.Commands() {
+			in := Sample{http.MethodGet, "/"}.input(d, http.Header{name: {command}})
+			in.Request.Headers[strings.ToLower(name)] = command
+			inputs = append(inputs, in)
+		}
 	}
 	return inputs
 }
 
-func (s Sample) input(d Dialect) decision.Input {
+func (s Sample) input(d Dialect, header http.Header) decision.Input {
 	segments := strings.FieldsFunc(s.Path, func(r rune) bool { return r == '/' })
-	match := d.Classify(Request{Method: s.Method, Segments: segments, TrailingSlash: s.Path != "/" && strings.HasSuffix(s.Path, "/")})
+	match := d.Classify(Request{
+		Method: s.Method, Segments: segments, TrailingSlash: s.Path != "/" && strings.HasSuffix(s.Path, "/"), Header: header,
+	})
 	in := decision.Input{
 		Version: decision.Version,
 		Request: decision.Request{

@@ -16,7 +16,7 @@ import (
 // record that is not understood whole is never taken for free.
 const recordVersion = 1
 
-// maxRecord bounds a stored record, in bytes. The largest has about 1.2 KiB.
+// maxRecord bounds a stored record, in bytes. The largest has about 3.5 KiB.
 const maxRecord = 4096
 
 // maxTerm bounds what a stored record can hold back, whatever it says.
@@ -34,6 +34,8 @@ type stored struct {
 	Accepted  fingerprint   `json:"accepted,omitempty"`
 	Possible  []fingerprint `json:"possible,omitempty"`
 	Candidate fingerprint   `json:"candidate,omitempty"`
+
+	Handover *storedHandover `json:"handover,omitempty"`
 }
 
 // EncodeRecord gives a record's stored form, one line of JSON. No two calls
@@ -43,6 +45,7 @@ func EncodeRecord(key Key, r Record) ([]byte, error) {
 		Version: recordVersion, Key: key.name, Nonce: newToken(),
 		State: r.state, At: r.at, Until: r.until, Token: r.token,
 		Accepted: r.accepted, Possible: r.possible, Candidate: r.candidate,
+		Handover: r.handover.stored(),
 	}
 	if form.State == "" {
 		form.State = stateFree
@@ -77,6 +80,7 @@ func DecodeRecord(key Key, data []byte) (Record, error) {
 	return Record{
 		state: form.State, at: form.At, until: form.Until, token: form.Token,
 		accepted: form.Accepted, possible: form.Possible, candidate: form.Candidate,
+		handover: form.Handover.handover(),
 	}, nil
 }
 
@@ -120,7 +124,7 @@ func (s stored) check(key Key) error {
 			return errors.New("empty fingerprint")
 		}
 	}
-	return nil
+	return s.Handover.check()
 }
 
 // newToken makes a random name that nobody can guess or meet again.

@@ -5,6 +5,7 @@ package password
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,13 @@ func sampleRecords(tb testing.TB) map[string]Record {
 	at := newClock().Now()
 	t := terms{once: testOnce, timeout: testTimeout}
 	pending := Record{}.reserved(at, t, newToken(), samplePrint(1))
+	handed := handover{
+		seen: samplePrint(1), readers: []reader{{nameReader("vm"), at.Add(acknowledgeTerm)}},
+		acknowledging: underway{newToken(), at.Add(testTimeout)},
+	}.reading(at, newToken())
 	return map[string]Record{
+		"handover": Record{}.handing(at, handed),
+		"done":     pending.handing(at, handover{seen: samplePrint(1), done: true}),
 		"free":     pending.settled(at, t, Refused),
 		"pending":  pending,
 		"accepted": pending.settled(at, t, Accepted),
@@ -64,7 +71,8 @@ func TestCodecRoundTrip(t *testing.T) {
 
 func sameRecord(a, b Record) bool {
 	return a.state == b.state && a.at.Equal(b.at) && a.until.Equal(b.until) && a.token == b.token &&
-		a.accepted == b.accepted && slices.Equal(a.possible, b.possible) && a.candidate == b.candidate
+		a.accepted == b.accepted && slices.Equal(a.possible, b.possible) && a.candidate == b.candidate &&
+		reflect.DeepEqual(a.handover, b.handover)
 }
 
 // TestCorruptRecords: what is not exactly as we write it is corrupt.

@@ -66,6 +66,31 @@
 // then passes only by the setting `unverified`. A fingerprint under a key that
 // is no longer given matches nothing (fingerprint_key_unknown).
 //
+// # Passwords that the server makes
+//
+// CloudStack's router gives a password to whoever asks, and forgets it when it is
+// told so. The record then keeps a handover: a fingerprint of what the server was
+// last seen to hold, who got it, and what is under way.
+//
+//	event                                   the handover then
+//	BeginRead                               has one read more under way
+//	read ends: a password, passed on        is of this password; its reader may acknowledge
+//	read ends: a password, client left      is of this password; nobody may, if it is a new one
+//	read ends: none, or not fit to pass     is empty: nobody may acknowledge
+//	read ends: nothing was learned          is as before
+//	a read never ends                       is empty after 2 minutes
+//	Acknowledge                             has it under way, for write_timeout
+//	  … by anybody else, or 2 minutes late  refused: password_unverified, acknowledge_without_read
+//	  … while something is under way        waits 2 s, then refused: password_write_pending
+//	  … once more                           nothing is sent: it would meet a newer password
+//	Settle(Accepted)                        was acknowledged
+//	Settle(anything else)                   is as before: the reader may try again
+//
+// So an acknowledgement is sent only for a caller who has got the newest password
+// that was seen. What the protocol cannot give, since an acknowledgement does not
+// say of which password it is: one that is set between the last read and the
+// acknowledgement, and that nobody has asked for yet, is forgotten unread.
+//
 // # Where records are kept
 //
 // A [Latch] is one compare-and-swap register for each instance: [FileLatch] on a

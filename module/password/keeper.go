@@ -66,6 +66,7 @@ type Keeper struct {
 	encrypted bool
 	prints    printer
 	now       func() time.Time
+	patience  time.Duration
 }
 
 // NewKeeper checks the configuration. It does not ask the latch.
@@ -75,6 +76,8 @@ func NewKeeper(config Config) (*Keeper, error) {
 		limits: config.Limits,
 		terms:  terms{once: config.WriteOnce, timeout: config.WriteTimeout},
 		now:    config.Now,
+
+		patience: patience,
 	}
 	if k.latch == nil {
 		return nil, errors.New("a latch is required")
@@ -176,7 +179,7 @@ func (k *Keeper) Reset(ctx context.Context, instanceID string) (known bool, _ er
 	ctx, cancel := context.WithTimeout(ctx, latchTimeout)
 	defer cancel()
 	record, _, err := k.latch.Load(ctx, key)
-	known = errors.Is(err, ErrCorrupt) || record.held(k.now()) || len(record.prints()) > 0
+	known = errors.Is(err, ErrCorrupt) || record.held(k.now()) || len(record.prints()) > 0 || record.handover.known()
 	if err := k.latch.Reset(ctx, key); err != nil {
 		return false, err
 	}

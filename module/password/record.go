@@ -36,6 +36,8 @@ type Record struct {
 	accepted  fingerprint   // what the server last accepted through Metaguard
 	possible  []fingerprint // unknown outcomes since then, oldest first
 	candidate fingerprint   // the write that is under way
+
+	handover handover // of a password that the server makes
 }
 
 // terms is how long states last.

@@ -29,7 +29,13 @@ type Upstream struct {
 // gives the bytes of the answer; the connection is closed after them.
 func NewUpstream(tb testing.TB, script func(request string) string) *Upstream {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return NewUpstreamAt(tb, "127.0.0.1:0", script)
+}
+
+// NewUpstreamAt is NewUpstream on an address that a client does not let choose.
+func NewUpstreamAt(tb testing.TB, address string, script func(request string) string) *Upstream {
+	tb.Helper()
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		tb.Fatal(err)
 	}
