@@ -139,6 +139,11 @@ func (x *exchange) classify() *decision.Refusal {
 		refusal.Allow = x.match.Methods
 		return refusal
 	}
+	if x.match.Direct {
+		if refusal := x.refuseForwarded(); refusal != nil {
+			return refusal
+		}
+	}
 	if refusal := x.findTarget(); refusal != nil {
 		return refusal
 	}
@@ -147,6 +152,20 @@ func (x *exchange) classify() *decision.Refusal {
 	}
 	if x.passwordWrite() && x.target.InstanceID == "" {
 		return decision.Refuse(decision.TargetUnknown, "write_without_instance")
+	}
+	return nil
+}
+
+// refuseForwarded refuses what another proxy passed on, where the server would
+// if Metaguard did not take the header away (as in EC2, where a header without a
+// value tells as much).
+func (x *exchange) refuseForwarded() *decision.Refusal {
+	for name := range x.r.Header {
+		if canonical.IsForwarded(name) {
+			refusal := decision.Refuse(decision.HeaderRefused, "forwarded")
+			refusal.Status = http.StatusForbidden
+			return refusal
+		}
 	}
 	return nil
 }

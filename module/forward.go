@@ -241,9 +241,9 @@ func (x *exchange) redirectToSlash() bool {
 // redact removes what the decision hides. A JSON document must also be whole:
 // a server that closes the connection at the end of an answer, as uWSGI does,
 // cannot show a cut, but half a document does. Keys that only begin like a
-// password's never pass, in audit mode neither.
+// password's never pass, in audit mode neither. Of a write, nothing is an answer.
 func (x *exchange) redact() (refusal *decision.Refusal) {
-	if x.reply.Status/100 != 2 {
+	if x.reply.Status/100 != 2 || (x.match.Resource.Action == decision.Write && len(x.reply.Body) == 0) {
 		return nil
 	}
 	hidden, refusal := x.hidden()

@@ -15,7 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/certmagic"
 
-	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/dialect"
 	"github.com/metaguard/metaguard/module/identity"
@@ -109,14 +108,11 @@ func (x *exchange) classifyToken() *decision.Refusal {
 		ProjectID:  x.caller.ProjectID,
 		Address:    x.caller.Address,
 	}
-	for name := range x.r.Header {
-		if canonical.IsForwarded(name) { // as in EC2; one without a value tells as much
-			refusal := decision.Refuse(decision.HeaderRefused, "session_forwarded")
-			refusal.Status = http.StatusForbidden
-			return refusal
-		}
+	refusal := x.refuseForwarded()
+	if refusal != nil {
+		refusal.Code = "session_forwarded"
+		return refusal
 	}
-	var refusal *decision.Refusal
 	x.session.ttl, refusal = x.session.endpoint.TTL(x.r.Header, x.h.sessions.maxTTL)
 	return refusal
 }

@@ -14,20 +14,12 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/metaguard/metaguard/tests/harness"
 )
-
-// namespacesVariable set to "required" makes a machine fail the tests that need
-// network namespaces where it would skip them.
-const namespacesVariable = "METAGUARD_NETNS"
 
 // network is three network namespaces in a row: a client, a router and a server.
 // The router is also a client that is on the server's own network.
@@ -67,48 +59,17 @@ ip -n C -6 route add default via fd77:1::1; ip -n S -6 route add default via fd7
 	if err == nil {
 		return n
 	}
-	if os.Getenv(namespacesVariable) == "required" {
+	if os.Getenv(harness.NamespacesVariable) == "required" {
 		t.Fatalf("no network namespaces: %v\n%s", err, output)
 	}
-	t.Skipf("needs root and `ip netns` (%s=required makes this a failure): %v\n%s", namespacesVariable, err, output)
+	t.Skipf("needs root and `ip netns` (%s=required makes this a failure): %v\n%s", harness.NamespacesVariable, err, output)
 	return nil
-}
-
-// inside runs work in a network namespace, and what work starts runs there, too.
-func inside(t *testing.T, namespace string, work func()) {
-	t.Helper()
-	enter := func(path string) {
-		file, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-			t.Fatal(err)
-		}
-	}
-	runtime.LockOSThread()
-	// A copy of the thread's own, since the file names whichever thread opens it.
-	home := fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-	own, err := os.Open(home)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
-	enter(filepath.Join("/run/netns", namespace))
-	defer func() {
-		if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
-			t.Fatal(err) // the thread is lost with the goroutine
-		}
-		runtime.UnlockOSThread()
-	}()
-	work()
 }
 
 // connect dials from a namespace.
 func connect(t *testing.T, namespace, address string) (conn net.Conn) {
 	t.Helper()
-	inside(t, namespace, func() {
+	harness.Inside(t, namespace, func() {
 		var err error
 		if conn, err = net.DialTimeout("tcp", address, 10*time.Second); err != nil {
 			t.Fatal(err)
@@ -121,7 +82,7 @@ func connect(t *testing.T, namespace, address string) (conn net.Conn) {
 // guardedIn is a guarded site in the server's namespace, on all its addresses.
 func (n *network) guardedIn(t *testing.T, session string) (s *site, port string) {
 	t.Helper()
-	inside(t, n.server, func() {
+	harness.Inside(t, n.server, func() {
 		s = prepareSite(t, byAddress+"\n"+session, map[string]string{"inventory.json": fmt.Sprintf(`[
 			{"address": %q, "instance_id": %q, "project_id": %q}, {"address": %q, "instance_id": %q, "project_id": %q},
 			{"address": %q, "instance_id": %q, "project_id": %q}, {"address": %q, "instance_id": %q, "project_id": %q}]`,

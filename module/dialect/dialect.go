@@ -72,7 +72,8 @@ type Match struct {
 	// asked it to wait for a change; 0 where it answers at once.
 	Wait time.Duration
 	// Direct tells that the server refuses the request if it has a header that
-	// proxies add, such as X-Forwarded-For.
+	// proxies add, such as X-Forwarded-For. So Metaguard adds none, and refuses the
+	// request itself if it came with one.
 	Direct bool
 	// Empty is the body of the answer that says that there is nothing, for a
 	// refusal with status 200.

@@ -266,14 +266,7 @@ func indexOf(list []string, wanted string) int {
 //
 //	dialect openstack
 func (*OpenStack) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next()
-	if d.NextArg() {
-		return d.ArgErr()
-	}
-	if d.NextBlock(d.Nesting()) {
-		return d.Errf("dialect openstack has no settings, found %q", d.Val())
-	}
-	return nil
+	return noSettings(d)
 }
 
 // Interface guards.

@@ -218,3 +218,11 @@ func (r *row) methods() []string {
 	}
 	return append(slices.Clip(readable), r.writes...)
 }
+
+// below is Trees.Below where a member's path goes on with the names on the way
+// to it.
+func below(r Request, members []string) Request {
+	r.Segments = append(slices.Clip(r.Segments), members...)
+	r.TrailingSlash = false
+	return r
+}

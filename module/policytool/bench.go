@@ -97,7 +97,7 @@ The text is what Go's benchmarks print, so benchstat compares two policies.`,
 	flags := command.Flags()
 	from.flags(flags)
 	flags.StringArrayVar(&logs, "log", nil, "`File` of a decision log, or - for the standard input; may be repeated")
-	flags.Var(spoken, "dialect", "Dialect whose requests are asked for, without a log")
+	flags.Var(spoken, "dialect", "Dialect whose requests are asked for, without a log: a name or a Caddyfile")
 	flags.IntVar(&count, "count", 1, "How many `times` it is measured")
 	flags.StringVar(&length, "benchtime", "1s", "How long it is measured, or how many decisions: 1s, 1000x")
 	flags.Var(format, "format", "Format of the result")

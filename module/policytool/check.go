@@ -78,7 +78,7 @@ With --format github, findings are shown in a pull request by GitHub Actions.`,
 		},
 	}
 	from.settings(command.Flags())
-	command.Flags().Var(spoken, "dialect", "Dialect whose requests are tried")
+	command.Flags().Var(spoken, "dialect", "Dialect whose requests are tried: a name or a Caddyfile")
 	command.Flags().Var(format, "format", "Format of the result")
 	return command
 }

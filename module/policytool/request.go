@@ -60,7 +60,7 @@ func (r *request) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&r.body.format, "body-format", decision.FormatRSABase64, "What the body looks like: "+strings.Join(bodyFormats, ", "))
 	flags.IntVar(&r.body.bits, "key-bits", 2048, "`Bits` of the RSA key that the password is encrypted for")
 	flags.DurationVar(&r.session, "session-age", 0, "How long ago a valid session began, such as 30s; default: there is none")
-	flags.Var(r.spoken, "dialect", "Dialect that the path is read in")
+	flags.Var(r.spoken, "dialect", "Dialect that the path is read in: a name or a Caddyfile")
 }
 
 // input is the input document that a server would make of the request.

@@ -52,11 +52,13 @@ func Binary(tb testing.TB) string {
 	return path
 }
 
-// RemoveBinary removes what Binary built, if it did; TestMain calls it at the
-// end.
+// RemoveBinary removes what Binary and EC2Mock built, if they did; TestMain calls
+// it at the end.
 func RemoveBinary() {
-	if built != "" {
-		_ = os.RemoveAll(built)
+	for _, dir := range []string{built, mockDirectory} {
+		if dir != "" {
+			_ = os.RemoveAll(dir)
+		}
 	}
 }
 
