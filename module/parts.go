@@ -134,10 +134,10 @@ func (x *exchange) judge(part dialect.Request) (partVerdict, *decision.Refusal) 
 	in.Request.Body = nil
 	in.Resource = match.Resource
 	result := x.h.engine.Decide(x.r.Context(), in)
-	switch result.Reason {
-	case decision.PolicyAllow:
+	if result.Reason == decision.PolicyAllow {
 		return partVerdict{result.Decision.Allow, result.Decision.Redact, match.Tree || match.Format == dialect.Listing}, nil
-	case decision.PolicyDeny, decision.PolicyUndefined:
+	}
+	if result.Reason == decision.PolicyDeny || result.Reason == decision.PolicyUndefined {
 		return partVerdict{}, nil
 	}
 	return partVerdict{}, decision.RefuseWith(result.Reason, "part", result.Err)

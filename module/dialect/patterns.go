@@ -10,3 +10,17 @@ type Tabular interface {
 	// {version} stands for; none means any segment.
 	Patterns() (patterns, versions []string)
 }
+
+// Patterns lists those of ec2_table.go.
+func (EC2) Patterns() (patterns, versions []string) { return ec2.patterns, ec2.versions }
+
+// Patterns lists those of azure_table.go.
+func (Azure) Patterns() (patterns, versions []string) {
+	return azureTable.patterns, azureTable.versions
+}
+
+// Interface guards.
+var (
+	_ Tabular = EC2{}
+	_ Tabular = Azure{}
+)

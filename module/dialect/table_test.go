@@ -82,8 +82,8 @@ func TestTableUnknownUnderAVersion(t *testing.T) {
 			t.Errorf("%s: %+v, want version %q", path, got, version)
 		}
 	}
-	any := mustTable("some", nil, []row{{pattern: "{version}/a", kind: decision.KindMetadata}})
-	if got := tableClassify(t, any, http.MethodGet, "/v9/a").Resource; got.Version != "v9" || got.Key != "a" {
+	free := mustTable("some", nil, []row{{pattern: "{version}/a", kind: decision.KindMetadata}})
+	if got := tableClassify(t, free, http.MethodGet, "/v9/a").Resource; got.Version != "v9" || got.Key != "a" {
 		t.Errorf("any version: %+v", got)
 	}
 }

@@ -63,8 +63,7 @@ func (m *members) value(pointer string, names []string) *decision.Refusal {
 		return readable(err)
 	}
 	for index := 0; ; index++ {
-		switch next := m.decoder.PeekKind(); next {
-		case '}', ']':
+		if next := m.decoder.PeekKind(); next == '}' || next == ']' {
 			_, err := m.decoder.ReadToken()
 			return readable(err)
 		}
