@@ -21,7 +21,7 @@ const maxParts = 4096
 // that would be refused, and members of a document that holds a whole tree.
 func (x *exchange) hidden() (decision.Redact, *decision.Refusal) {
 	hidden := x.result.Decision.Redact
-	if x.verdict != decision.Allow { // audit mode hides nothing
+	if x.h.Mode == modeAudit { // in which a request for a part would be forwarded
 		return hidden, nil
 	}
 	var refusal *decision.Refusal
