@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -68,9 +69,28 @@ http://:%d {
 		%s
 	}
 }
-%s`, globalOptions[dialect], guard, upstream, dialect, settings, server),
+%s`, globalOptions[dialect], guard, upstream, dialectLines(t, dialect), settings, server),
 	})
 	return &site{Process: process, url: fmt.Sprintf("http://127.0.0.1:%d", guard)}
+}
+
+// dialectLines is what stands behind the setting dialect: for generic that of
+// the Caddyfile that is shipped.
+func dialectLines(t *testing.T, dialect string) string {
+	t.Helper()
+	if dialect != "generic" {
+		return dialect
+	}
+	shipped, err := os.ReadFile(filepath.Join(harness.Root(t), "caddyfiles", "generic.Caddyfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(shipped), "\n\t\tdialect ")
+	block, _, found := strings.Cut(rest, "\n\t\t}\n")
+	if !found {
+		t.Fatal("generic.Caddyfile describes no server")
+	}
+	return block + "\n\t\t}"
 }
 
 // played is what the command gave.
@@ -158,6 +178,7 @@ func TestDialects(t *testing.T) {
 		},
 		{dialect: "cloudstack", arguments: []string{"--have", "password_server"}, grants: []string{"password:read"}},
 		{dialect: "gce", arguments: []string{"--have", "credentials", "--var", "hang=1"}, grants: []string{"credentials:read"}},
+		{dialect: "generic"},
 		{dialect: "azure", arguments: []string{"--have", "credentials"}, grants: []string{"credentials:read"}},
 	} {
 		t.Run(tt.dialect, func(t *testing.T) {
