@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/metaguard/metaguard/tests/harness"
@@ -21,12 +22,16 @@ const (
 	cloudStackPassword = "aB3dEf"
 )
 
+// cloudStackAddresses counts the addresses that tests here have tried, so that no
+// two take one.
+var cloudStackAddresses atomic.Int64
+
 // cloudStackRouter is a loopback address whose port 8080 is free: cloud-init asks
 // no other port for passwords.
 func cloudStackRouter(t *testing.T) string {
 	t.Helper()
-	for try := range 200 {
-		address := fmt.Sprintf("127.77.%d.%d", (os.Getpid()+try)%250+1, try+1)
+	for range 200 {
+		address := fmt.Sprintf("127.77.%d.%d", os.Getpid()%250+1, cloudStackAddresses.Add(1)%250+1)
 		listener, err := net.Listen("tcp", address+":8080")
 		if err == nil {
 			_ = listener.Close()
