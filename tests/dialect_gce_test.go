@@ -34,7 +34,7 @@ func gceInventory() string {
 }
 
 const (
-	gcePolicy = "policy policy"
+	gcePolicy = "policy policy {\n\ttimeout 20s\n}" // the machine may be busy
 	gceGrants = `{"metaguard": {"grants": {"role": {"tokens": ["credentials:read"]}}}}`
 )
 
@@ -51,6 +51,7 @@ func gcePrepare(t *testing.T, settings string, files map[string]string) *gceSite
 	s.edit(t, "Caddyfile", "dialect openstack", "dialect gce")
 	s.edit(t, "Caddyfile", "upstream "+s.upstream.Address, "upstream "+s.server.Address)
 	s.edit(t, "Caddyfile", "admin off", "admin "+s.admin.Listen)
+	s.edit(t, "Caddyfile", "level DEBUG", "level INFO")
 	return s
 }
 
