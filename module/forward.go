@@ -55,6 +55,7 @@ func (x *exchange) forward() *decision.Refusal {
 		}
 		defer done()
 		x.timer.Reset(x.match.Wait + waitMargin)
+		x.holdConnection()
 		ctx = context.WithValue(ctx, waitingKey{}, true)
 	}
 	outgoing, refusal := x.outgoing(ctx)
@@ -242,6 +243,7 @@ func (x *exchange) redact() (refusal *decision.Refusal) {
 	if refusal != nil {
 		return refusal
 	}
+	defer x.keepTag(x.reply.Header["Etag"])
 	shape := x.shape()
 	if shape != dialect.Text {
 		if refusal := response.CheckCharset(x.reply); refusal != nil {
@@ -256,6 +258,18 @@ func (x *exchange) redact() (refusal *decision.Refusal) {
 	case dialect.Text:
 	}
 	return refusal
+}
+
+// keepTag gives a redacted answer its ETag back where the dialect's tags are
+// versions. An ETag of the whole would elsewhere be wrong for the rest, and could
+// be compared with guesses at what was hidden; but without a version, a client that
+// waits for the next one is answered at once, again and again (google-guest-agent,
+// internal/metadata/metadata.go, updateEtag, which then asks for what is newer than
+// "NONE"). All that it tells is that something has changed, hidden or not.
+func (x *exchange) keepTag(tag []string) {
+	if x.h.traits.VersionTags && len(tag) > 0 {
+		x.reply.Header["Etag"] = tag
+	}
 }
 
 // shape tells how the answer is to be redacted. Where the dialect does not

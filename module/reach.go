@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/identity"
 )
 
@@ -53,6 +54,9 @@ func onlyAgents(ctx caddy.Context, identities identity.Chain) bool {
 // Neutron's agent can be in front, since it passes none on
 // (neutron/agent/metadata/agent.py, _proxy_request).
 func (h *Handler) checkReach(ctx caddy.Context) error {
+	if err := h.checkForwarded(ctx); err != nil {
+		return err
+	}
 	if !onlyAgents(ctx, h.identities) {
 		return nil
 	}
@@ -70,4 +74,48 @@ func (h *Handler) checkReach(ctx caddy.Context) error {
 		}
 	}
 	return nil
+}
+
+// checkForwarded refuses what waits for a header that the dialect's server, and so
+// Metaguard, refuses: X-Forwarded-For from a trusted proxy or from Neutron's agent.
+func (h *Handler) checkForwarded(ctx caddy.Context) error {
+	if !h.traits.RefusesForwarded {
+		return nil
+	}
+	const why = "a server of dialect %s refuses requests with X-Forwarded-For, and so does Metaguard"
+	byHeader := clientIPIsForwarded(ctx)
+	for _, source := range h.identities {
+		if _, agent := source.(identity.Agent); agent {
+			return fmt.Errorf("identify %s cannot work: "+why+", and its agent adds one to each", source.Name(), h.dialect.Name())
+		}
+		if inventory, ok := source.(*identity.RemoteIP); ok && byHeader && inventory.Address == identity.FromClientIP {
+			return fmt.Errorf("identify %s: address %s cannot work: "+why, source.Name(), identity.FromClientIP, h.dialect.Name())
+		}
+		targeter, ok := source.(identity.Targeter)
+		if !ok || targeter.TargetRule() == nil {
+			continue
+		}
+		if byHeader && targeter.TargetRule().Address == identity.FromClientIP {
+			return fmt.Errorf("identify %s: target by %s cannot work: "+why, source.Name(), identity.FromClientIP, h.dialect.Name())
+		}
+	}
+	if h.Limit != nil && byHeader && h.Limit.Address == identity.FromClientIP {
+		return fmt.Errorf("limit: address %s cannot work: "+why, identity.FromClientIP, h.dialect.Name())
+	}
+	return nil
+}
+
+// clientIPIsForwarded tells whether every header that Caddy takes a client's
+// address from is one that tells of a proxy; X-Forwarded-For is its default.
+func clientIPIsForwarded(ctx caddy.Context) bool {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return false
+	}
+	for _, name := range server.ClientIPHeaders {
+		if !canonical.IsForwarded(name) {
+			return false
+		}
+	}
+	return true
 }

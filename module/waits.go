@@ -4,6 +4,7 @@ package module
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -58,7 +59,9 @@ func (w *waits) begin(caller string, cancel context.CancelFunc) (done func(), _ 
 	case w.all >= maxWaits:
 		return nil, decision.Refuse(decision.Overloaded, "waits")
 	case w.callers[caller] >= maxWaitsPerCaller:
-		return nil, decision.Refuse(decision.RateLimited, "waits_of_caller")
+		refusal := decision.Refuse(decision.RateLimited, "waits_of_caller")
+		refusal.RetryAfter = waitMargin // there may be room then; nobody knows
+		return nil, refusal
 	}
 	w.all++
 	w.callers[caller]++
@@ -74,6 +77,17 @@ func (w *waits) begin(caller string, cancel context.CancelFunc) (done func(), _ 
 			delete(w.callers, caller)
 		}
 	}, nil
+}
+
+// holdConnection keeps the timeouts of the site's server for reading a request and
+// writing an answer, which may be shorter than a wait, from cutting it off: net/http
+// takes the end of the first for a client that left, and closes the connection at the
+// end of the second. The next request on the connection has its own.
+func (x *exchange) holdConnection() {
+	until := time.Now().Add(x.match.Wait + waitMargin + writeTimeout)
+	control := http.NewResponseController(x.w)
+	_ = control.SetReadDeadline(until) // not every connection has one
+	_ = control.SetWriteDeadline(until)
 }
 
 func (w *waits) ended() bool { return w.over.Err() != nil }

@@ -149,6 +149,9 @@ type Traits struct {
 	DenyStatus int
 	// MaxWait is the longest Match.Wait; 0 where nothing waits.
 	MaxWait time.Duration
+	// VersionTags tells that the ETag of an answer is a version, which a client
+	// gives back to be told of the next one. It stays when something is hidden.
+	VersionTags bool
 	// Issues tells that the server makes the passwords itself, so that there is
 	// nothing written that one could be compared with. An answer is one line of
 	// printable text then, a password unless it is empty or one of these words:

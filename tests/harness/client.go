@@ -131,6 +131,12 @@ func (c *Client) Rest() (rest string, closed bool) {
 	return string(data), !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
+// Renew gives the connection its time anew, where it waited for something else.
+func (c *Client) Renew() *Client {
+	_ = c.conn.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
 // Silent tells whether nothing comes for a while and the connection stays.
 func (c *Client) Silent(while time.Duration) bool {
 	_ = c.conn.SetReadDeadline(time.Now().Add(while))
