@@ -19,8 +19,18 @@ func (Azure) Patterns() (patterns, versions []string) {
 	return azureTable.patterns, azureTable.versions
 }
 
+// Patterns lists those of gce_table.go.
+func (GCE) Patterns() (patterns, versions []string) { return gceTable.patterns, gceTable.versions }
+
+// Patterns lists those of the router's metadata.
+func (CloudStack) Patterns() (patterns, versions []string) {
+	return cloudStackTable.patterns, cloudStackTable.versions
+}
+
 // Interface guards.
 var (
 	_ Tabular = EC2{}
 	_ Tabular = Azure{}
+	_ Tabular = GCE{}
+	_ Tabular = CloudStack{}
 )
