@@ -55,7 +55,6 @@ func (x *exchange) forward() *decision.Refusal {
 		}
 		defer done()
 		x.timer.Reset(x.match.Wait + waitMargin)
-		x.holdConnection()
 		ctx = context.WithValue(ctx, waitingKey{}, true)
 	}
 	outgoing, refusal := x.outgoing(ctx)

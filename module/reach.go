@@ -57,6 +57,9 @@ func (h *Handler) checkReach(ctx caddy.Context) error {
 	if err := h.checkForwarded(ctx); err != nil {
 		return err
 	}
+	if err := h.checkWaits(ctx); err != nil {
+		return err
+	}
 	if !onlyAgents(ctx, h.identities) {
 		return nil
 	}

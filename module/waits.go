@@ -4,7 +4,7 @@ package module
 
 import (
 	"context"
-	"net/http"
+	"fmt"
 	"sync"
 	"time"
 
@@ -79,17 +79,6 @@ func (w *waits) begin(caller string, cancel context.CancelFunc) (done func(), _ 
 	}, nil
 }
 
-// holdConnection keeps the timeouts of the site's server for reading a request and
-// writing an answer, which may be shorter than a wait, from cutting it off: net/http
-// takes the end of the first for a client that left, and closes the connection at the
-// end of the second. The next request on the connection has its own.
-func (x *exchange) holdConnection() {
-	until := time.Now().Add(x.match.Wait + waitMargin + writeTimeout)
-	control := http.NewResponseController(x.w)
-	_ = control.SetReadDeadline(until) // not every connection has one
-	_ = control.SetWriteDeadline(until)
-}
-
 func (w *waits) ended() bool { return w.over.Err() != nil }
 
 // waitEnded tells a client that waits to ask again.
@@ -97,4 +86,22 @@ func waitEnded() *decision.Refusal {
 	refusal := decision.Refuse(decision.UpstreamTimeout, "wait_ended")
 	refusal.RetryAfter = time.Second
 	return refusal
+}
+
+// checkWaits refuses timeouts of the site's server that would cut off a request that
+// waits: Caddy lets no handler lengthen `write` (modules/caddyhttp/idletimeout.go),
+// and net/http takes the end of `read_body` for a client that left.
+func (h *Handler) checkWaits(ctx caddy.Context) error {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || h.traits.MaxWait == 0 {
+		return nil
+	}
+	least := h.traits.MaxWait + waitMargin + writeTimeout
+	for name, timeout := range map[string]caddy.Duration{"read_body": server.ReadTimeout, "write": server.WriteTimeout} {
+		if timeout > 0 && time.Duration(timeout) < least {
+			return fmt.Errorf("timeouts %s %s of the server would cut off requests that wait for a change, which dialect %s has; leave it out, or use at least %s",
+				name, time.Duration(timeout), h.dialect.Name(), least)
+		}
+	}
+	return nil
 }

@@ -389,6 +389,13 @@ func TestGCEValidate(t *testing.T) {
 			}
 		})
 	}
+	for _, name := range []string{"read_body", "write"} {
+		s := gcePrepare(t, "", nil)
+		s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\ttimeouts {\n\t\t\t"+name+" 30s\n\t\t}\n\t}")
+		if output, err := s.Command("validate", "--config", "Caddyfile"); err == nil || !strings.Contains(output, "timeouts "+name+" 30s of the server would cut off") {
+			t.Errorf("%v: %s", err, output)
+		}
+	}
 	// Another header than those that the dialect refuses works.
 	s := gcePrepare(t, "identify remote_ip inventory.json {\n\taddress client_ip\n}", nil)
 	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1\n\t\ttrusted_proxies_strict\n\t\tclient_ip_headers X-Client\n\t}")

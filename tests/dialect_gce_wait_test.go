@@ -157,12 +157,13 @@ func TestGCEWaitingLimit(t *testing.T) {
 	s.Eventually("it is taken", func() bool { return s.server.Waiting() == len(clients)+1 })
 }
 
-// Timeouts of the server and of the upstream that are shorter than a wait do not cut
-// it off, in either version of HTTP, nor does a client's own.
+// Timeouts for idle connections and of the upstream that are shorter than a wait do not cut
+// it off, in either version of HTTP.
+// Those of the server that would are refused (TestGCEValidate).
 func TestGCEWaitingTimeouts(t *testing.T) {
 	t.Parallel()
 	s := gcePrepare(t, "", nil)
-	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\tprotocols h1 h2c\n\t\ttimeouts {\n\t\t\tread_body 1s\n\t\t\tread_header 1s\n\t\t\twrite 1s\n\t\t\tidle 1s\n\t\t}\n\t}")
+	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\tprotocols h1 h2c\n\t\ttimeouts {\n\t\t\tread_header 1s\n\t\t\tidle 1s\n\t\t}\n\t}")
 	s.edit(t, "Caddyfile", "upstream "+s.server.Address, "upstream "+s.server.Address+" {\n\t\t\ttransport http {\n\t\t\t\tresponse_header_timeout 1s\n\t\t\t\tread_timeout 1s\n\t\t\t\twrite_timeout 1s\n\t\t\t}\n\t\t}")
 	s.Run(s.address)
 	const target = "/computeMetadata/v1/instance/attributes/myOwnName?wait_for_change=true&timeout_sec=3"
@@ -222,7 +223,7 @@ func TestGCEGoClient(t *testing.T) {
 		}
 		scopes, err := client.ScopesWithContext(ctx, "")
 		note("scopes", scopes, err)
-		for _, suffix := range []string{"project/project-id", "project/numeric-project-id", "instance/id", "universe/universe-domain", "instance/network-interfaces/?recursive=true", "project/?recursive=true", "instance/service-accounts/?recursive=true", "instance/service-accounts", "nothing", "instance/service-accounts/default/token", "instance/service-accounts/default/identity?audience=https://a&format=full"} {
+		for _, suffix := range []string{"project/project-id", "project/numeric-project-id", "instance/id", "universe/universe-domain", "instance/network-interfaces/?recursive=true", "project/?recursive=true", "instance/service-accounts/?recursive=true", "nothing", "instance/service-accounts/default/token", "instance/service-accounts/default/identity?audience=https://a&format=full"} {
 			value, err := client.GetWithContext(ctx, suffix)
 			note(suffix, value, err)
 		}
