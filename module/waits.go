@@ -30,7 +30,7 @@ const waitMargin = 10 * time.Second
 // answer, when the site's server shuts down: a reload or a stop would otherwise
 // cut them off after the grace period.
 type waits struct {
-	over context.Context // ends when the server shuts down
+	over context.Context //nolint:containedctx // ends when the server shuts down, with no call
 	end  context.CancelFunc
 
 	mu      sync.Mutex

@@ -6,6 +6,7 @@
 package clients_test
 
 import (
+	"errors"
 	"os/exec"
 	"testing"
 
@@ -34,7 +35,7 @@ func run(tb testing.TB, program string, arguments ...string) string {
 	output, err := command.Output()
 	if err != nil {
 		var stderr []byte
-		if exit, ok := err.(*exec.ExitError); ok {
+		if exit := new(exec.ExitError); errors.As(err, &exit) {
 			stderr = exit.Stderr
 		}
 		tb.Fatalf("%s %q: %v\n%s%s", program, arguments, err, output, stderr)
