@@ -21,25 +21,28 @@ import (
 // address is required: an IPv4 or IPv6 address, or a prefix without host bits.
 // The longest prefix wins. An IPv4-mapped IPv6 address is IPv4. The same
 // prefix twice, one that covers every address, and unknown keys are errors.
-// instance_id is a UUID in lower case; project_id has 1 to 64 letters, digits
+// instance_id is a UUID in lower case, or another name of 1 to 64 letters, digits
+// and "-_."; project_id has 1 to 64 letters, digits
 // and "-_.:"; roles are not empty and have no control characters. What is not known is
 // left out. An empty list is an inventory in which nobody is known.
 type Inventory struct {
 	table    bart.Table[record]
-	callers  []string // of callersPerChunk caller ids each
+	callers  []string // of callersPerChunk caller ids each, whose instances are UUIDs
+	named    []string // the other caller ids
 	projects []string
 	roles    [][]string
 	size     int
 	digest   string
 
 	instances map[uuid.UUID]located // nil: LoadInventory made it
+	others    map[string]located    // the instances whose ids are no UUIDs
 }
 
 // Entry is what the inventory knows about one address or prefix.
 type Entry struct {
-	// CallerID is "instance:<uuid>", or empty without an instance.
+	// CallerID is "instance:<instance id>", or empty without an instance.
 	CallerID string
-	// InstanceID is a UUID in lower case, or empty.
+	// InstanceID is the instance's id, or empty.
 	InstanceID string
 	// ProjectID is the instance's project, or empty.
 	ProjectID string
@@ -76,19 +79,23 @@ func (i *Inventory) Digest() string { return i.digest }
 // record is an Entry in 16 bytes without a pointer, which keeps a million of
 // them small and the garbage collector away from them. Zero is "none".
 type record struct {
-	caller  uint32 // 1 + index of the caller id
+	caller  uint32 // 1 + index of the caller id; isNamed tells where
 	project uint32 // index in Inventory.projects
 	roles   uint32 // index in Inventory.roles
 	line    uint32
 }
 
-// Caller ids all have one length, so many of them stand in one string.
+// Caller ids of UUIDs all have one length, so many of them stand in one string.
 const (
+	isNamed         = 1 << 31 // in record.caller: an index of Inventory.named
 	callerLen       = len(instancePrefix) + uuidLen
 	callersPerChunk = 1024
 )
 
 func (i *Inventory) caller(number uint32) string {
+	if number&isNamed != 0 {
+		return i.named[number&^isNamed-1]
+	}
 	at := int(number-1) % callersPerChunk * callerLen
 	return i.callers[int(number-1)/callersPerChunk][at : at+callerLen]
 }
@@ -112,6 +119,10 @@ func newInventoryBuilder() *inventoryBuilder {
 
 // caller keeps an instance id and gives its number.
 func (b *inventoryBuilder) caller(instanceID []byte) uint32 {
+	if !isUUID(instanceID) {
+		b.inventory.named = append(b.inventory.named, instancePrefix+string(instanceID))
+		return uint32(len(b.inventory.named)) | isNamed
+	}
 	if b.chunk == nil {
 		b.chunk = make([]byte, 0, callersPerChunk*callerLen)
 	}

@@ -25,17 +25,18 @@ func LoadInstances(path string) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	inventory.instances = make(map[uuid.UUID]located, inventory.size)
+	inventory.instances = make(map[uuid.UUID]located, inventory.size-len(inventory.named))
+	inventory.others = make(map[string]located, len(inventory.named))
 	for prefix, entry := range inventory.table.All() {
 		if entry.caller == 0 {
 			continue
 		}
-		id := uuid.MustParse(inventory.caller(entry.caller)[len(instancePrefix):]) // was checked when it was read
+		id := inventory.caller(entry.caller)[len(instancePrefix):]
 		now := located{project: entry.project, line: entry.line}
 		if prefix.IsSingleIP() {
 			now.address = prefix.Addr()
 		}
-		earlier, again := inventory.instances[id]
+		earlier, again := inventory.locate(id)
 		if again && earlier.project != now.project {
 			return nil, &InventoryError{
 				Path: path, Line: int(max(earlier.line, now.line)), Column: 1,
@@ -45,18 +46,28 @@ func LoadInstances(path string) (*Inventory, error) {
 		if again && earlier.address.IsValid() && (!now.address.IsValid() || earlier.line < now.line) {
 			continue
 		}
-		inventory.instances[id] = now
+		if isUUID(id) {
+			inventory.instances[uuid.MustParse(id)] = now
+		} else {
+			inventory.others[id] = now
+		}
 	}
 	return inventory, nil
+}
+
+// locate finds an instance by its id. A UUID takes less room than its text.
+func (i *Inventory) locate(id string) (found located, ok bool) {
+	if isUUID(id) {
+		found, ok = i.instances[uuid.MustParse(id)]
+	} else {
+		found, ok = i.others[id]
+	}
+	return found, ok
 }
 
 // Instance finds an instance by its id, with the address of its first entry
 // that is no prefix. Only what LoadInstances read has any.
 func (i *Inventory) Instance(id string) (decision.Target, bool) {
-	key, err := uuid.Parse(id)
-	if err != nil {
-		return decision.Target{}, false
-	}
-	found, ok := i.instances[key]
+	found, ok := i.locate(id)
 	return decision.Target{InstanceID: id, ProjectID: i.projects[found.project], Address: found.address}, ok
 }

@@ -183,7 +183,7 @@ func (r *inventoryReader) instance() (uint32, error) {
 		return 0, err
 	}
 	if !validInstanceID(id) {
-		return 0, r.errorf(at, "instance_id %q is not a UUID like 5f1c3a52-0c6e-4f6e-9d0a-3c1f2b7a9e10 in lower case: correct it, or leave it out", clip(id))
+		return 0, r.errorf(at, "instance_id %q is neither a UUID like 5f1c3a52-0c6e-4f6e-9d0a-3c1f2b7a9e10 in lower case nor another name of 1 to %d letters, digits and -_. characters: correct it, or leave it out", clip(id), maxInstanceID)
 	}
 	return r.builder.caller(id), nil
 }

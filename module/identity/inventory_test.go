@@ -136,10 +136,10 @@ func TestInventoryErrors(t *testing.T) {
 		"twice, as prefix":    {"[{\"address\":\"10.0.0.5\"},\n {\"address\":\"10.0.0.5/32\"}]", 2, 13, "line 1"},
 		"twice, mapped":       {"[\n{\"address\":\"10.0.0.5\"},\n {\"address\":\"::ffff:a00:5\"}]", 3, 13, "line 2"},
 		"twice, IPv6":         {"[{\"address\":\"2001:db8::/64\"},\n {\"address\":\"2001:0db8::0/64\"}]", 2, 13, "line 1"},
-		"id empty":            {`[{"address":"10.0.0.5","instance_id":""}]`, 1, 38, "is not a UUID"},
+		"id empty":            {`[{"address":"10.0.0.5","instance_id":""}]`, 1, 38, "is neither a UUID"},
 		"id upper case":       {`[{"address":"10.0.0.5","instance_id":"` + strings.ToUpper(instanceB) + `"}]`, 1, 38, "in lower case"},
-		"id without dashes":   {`[{"address":"10.0.0.5","instance_id":"` + tenantA + `"}]`, 1, 38, "is not a UUID"},
-		"id too long":         {`[{"address":"10.0.0.5","instance_id":"` + strings.Repeat("a", 5000) + `"}]`, 1, 38, "is not a UUID"},
+		"id without dashes":   {`[{"address":"10.0.0.5","instance_id":"` + tenantA + `"}]`, 1, 38, "is neither a UUID"},
+		"id too long":         {`[{"address":"10.0.0.5","instance_id":"` + strings.Repeat("a", 5000) + `"}]`, 1, 38, "is neither a UUID"},
 		"id a number":         {`[{"instance_id":7}]`, 1, 17, "instance_id must be a string"},
 		"project empty":       {`[{"project_id":""}]`, 1, 16, "leave it out"},
 		"project with blank":  {`[{"project_id":"a b"}]`, 1, 16, "project_id"},
@@ -232,6 +232,49 @@ func TestInventoryManyInstances(t *testing.T) {
 		entry, ok := inventory.Lookup(address)
 		if !ok || entry.InstanceID != id || entry.CallerID != "instance:"+id || entry.Line != i+2 {
 			t.Errorf("%s: %+v, want %s", address, entry, id)
+		}
+	}
+}
+
+// Not every cloud names its instances by UUIDs.
+func TestInventoryOfOtherNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inventory.json")
+	content := `[{"address": "10.0.0.1", "instance_id": "i-0123456789abcdef0", "project_id": "p"},
+		{"address": "10.0.0.2", "instance_id": "` + instanceA + `"},
+		{"address": "10.0.0.3", "instance_id": "4520031799277581759"},
+		{"address": "10.0.0.4"}]`
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inventory, err := LoadInstances(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, id := range map[string]string{"10.0.0.1": "i-0123456789abcdef0", "10.0.0.2": instanceA, "10.0.0.3": "4520031799277581759", "10.0.0.4": ""} {
+		entry, found := inventory.Lookup(netip.MustParseAddr(address))
+		if !found || entry.InstanceID != id || (id != "" && entry.CallerID != "instance:"+id) {
+			t.Errorf("%s: %+v", address, entry)
+		}
+		if target, found := inventory.Instance(id); id != "" && (!found || target.InstanceID != id || target.Address.String() != address) {
+			t.Errorf("%s: %+v", id, target)
+		}
+	}
+	for _, id := range []string{"I-0123456789ABCDEF0", "i-1", "", "5F1C3A52-0C6E-4F6E-9D0A-3C1F2B7A9E10"} {
+		if target, found := inventory.Instance(id); found {
+			t.Errorf("%q: %+v", id, target)
+		}
+	}
+}
+
+func TestInstanceIDs(t *testing.T) {
+	for id, valid := range map[string]bool{
+		instanceA: true, "i-0123456789abcdef0": true, "4520031799277581759": true, "VM_1.example": true, strings.Repeat("a", 64): true,
+		"": false, "a b": false, "a,b": false, "a/b": false, "a:b": false, "é": false, strings.Repeat("a", 65): false,
+		// Other spellings of a UUID would be other instances.
+		"5F1C3A52-0c6e-4f6e-9d0a-3c1f2b7a9e10": false, strings.ReplaceAll(instanceA, "-", ""): false, "{" + instanceA + "}": false, "urn:uuid:" + instanceA: false,
+	} {
+		if validInstanceID(id) != valid {
+			t.Errorf("%q: %t", id, !valid)
 		}
 	}
 }

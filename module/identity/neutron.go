@@ -193,7 +193,7 @@ func formOf(id, tenant, signature string) string {
 		return "neutron_signature_missing"
 	case tenant == "":
 		return "neutron_tenant_missing"
-	case !validInstanceID(id):
+	case !isUUID(id):
 		return "neutron_instance_malformed"
 	case !validProjectID(tenant):
 		return "neutron_tenant_malformed"

@@ -99,7 +99,7 @@ func (a *Assertion) Set(h http.Header, target decision.Target) *decision.Refusal
 	switch {
 	case target.InstanceID == "":
 		return decision.Refuse(decision.TargetUnknown, "assert_instance_missing")
-	case !validInstanceID(target.InstanceID):
+	case !isUUID(target.InstanceID):
 		return decision.Refuse(decision.TargetUnknown, "assert_instance_malformed")
 	case target.ProjectID == "":
 		return decision.Refuse(decision.TargetUnknown, "assert_project_missing")
