@@ -60,7 +60,10 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //		upstream <address>... {
 //			<sub-directives of reverse_proxy>
 //		}
-//		dialect openstack
+//		dialect openstack|ec2|cloudstack|gce|azure
+//		dialect generic {
+//			<settings of dialect.Generic>
+//		}
 //
 //		identify neutron {
 //			secret <placeholder>...

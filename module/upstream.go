@@ -140,6 +140,9 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if !ok || inner.ProxyProtocol != "" {
 		return errors.New("upstream: transport: only http is possible, without proxy_protocol: the server is told who calls only as Metaguard writes it")
 	}
+	if err := h.checkPassive(); err != nil {
+		return err
+	}
 	if err := h.provisionAddress(inner); err != nil {
 		return err
 	}
@@ -151,6 +154,25 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	// reverse_proxy would repeat a GET whose answer broke off. With a matcher
 	// that never matches it repeats only what no connection was made for.
 	h.Upstream.LoadBalancing.RetryMatch = caddyhttp.MatcherSets{caddyhttp.MatcherSet{never{}}}
+	return nil
+}
+
+// checkPassive refuses passive health checks by which one caller could have the
+// server taken for broken for all.
+func (h *Handler) checkPassive() error {
+	checks := h.Upstream.HealthChecks
+	if checks == nil || checks.Passive == nil {
+		return nil
+	}
+	passive := checks.Passive
+	switch {
+	case h.traits.MaxWait > 0 && passive.UnhealthyLatency > 0:
+		return fmt.Errorf("upstream: unhealthy_latency is not possible with dialect %s: a request that waits for a change would count as a failure", h.dialect.Name())
+	case h.traits.MaxWait > 0 && passive.UnhealthyRequestCount > 0:
+		return fmt.Errorf("upstream: unhealthy_request_count is not possible with dialect %s: requests that wait for a change would use it up", h.dialect.Name())
+	case h.AssertAddress && passive.FailDuration > 0:
+		return errors.New("assert address: upstream: fail_duration is not possible: a caller whose replies find no way back would have the server taken for broken")
+	}
 	return nil
 }
 

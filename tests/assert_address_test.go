@@ -297,6 +297,7 @@ func TestAssertAddressValidate(t *testing.T) {
 		"a name":                 {"localhost:80", "", "give the server's IP address"},
 		"both families":          {"127.0.0.1:80 [::1]:80", "", "of one family only"},
 		"found while it runs":    {"{\n\tdynamic a localhost 80\n}", "", "dynamic is not possible"},
+		"failures count for all": {"127.0.0.1:80 {\n\tfail_duration 10s\n}", "", "fail_duration is not possible"},
 		"nobody's address":       {"127.0.0.1:80", "identify anonymous", "gives none"},
 		"an agent's word":        {"127.0.0.1:80", "identify neutron {\n\tsecret {env.METAGUARD_NEUTRON_SECRET}\n}\nidentify remote_ip inventory.json", "`identify neutron`"},
 	} {

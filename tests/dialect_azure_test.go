@@ -59,8 +59,8 @@ func TestAzureRequests(t *testing.T) {
 		{"signed document", "GET /metadata/attested/document" + azureVersion, nil, 403, "policy_deny"},
 		{"machine's secrets", "GET /metadata/reprovisiondata" + azureVersion, nil, 403, "policy_deny"},
 		{"approval of an event", "POST /metadata/scheduledevents" + azureVersion, []string{"Content-Length: 2\r\n\r\n{}"}, 403, "policy_deny"},
-		{"unknown", "GET /metadata/nothing" + azureVersion, nil, 403, "policy_deny"},
-		{"user data in other letters", "GET /metadata/instance/compute/USERDATA" + azureVersion + "&format=text", nil, 403, "policy_deny"},
+		{"unknown", "GET /metadata/nothing" + azureVersion, nil, 404, "policy_deny"},
+		{"user data in other letters", "GET /metadata/instance/compute/USERDATA" + azureVersion + "&format=text", nil, 404, "policy_deny"},
 		{"another server's path", "GET /machine?comp=goalstate", nil, 400, "request_ambiguous"},
 
 		{"POST", "POST /metadata/instance" + azureVersion, []string{"Content-Length: 0"}, 405, "method_not_allowed"},

@@ -389,6 +389,14 @@ func TestGCEValidate(t *testing.T) {
 			}
 		})
 	}
+	for name, setting := range map[string]string{"unhealthy_latency": "1s", "unhealthy_request_count": "100"} {
+		s := gcePrepare(t, "", nil)
+		address := s.server.Address
+		s.edit(t, "Caddyfile", "upstream "+address, "upstream "+address+" {\n\t\t\t"+name+" "+setting+"\n\t\t}")
+		if output, err := s.Command("validate", "--config", "Caddyfile"); err == nil || !strings.Contains(output, name+" is not possible with dialect gce") {
+			t.Errorf("%v: %s", err, output)
+		}
+	}
 	for _, name := range []string{"read_body", "write"} {
 		s := gcePrepare(t, "", nil)
 		s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\ttimeouts {\n\t\t\t"+name+" 30s\n\t\t}\n\t}")

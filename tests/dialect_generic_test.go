@@ -120,11 +120,11 @@ allow contains "events" if {
 		{"method that it has not", "PATCH /v1/events", "Content-Length: 0", 405, "method_not_allowed", ""},
 		{"only read", "POST /v1/metadata", "Content-Length: 0", 405, "method_not_allowed", ""},
 		{"credentials without a session", "GET /v1/credentials/main", own, 403, "policy_deny", ""},
-		{"not described", "GET /v1/backup", own, 403, "policy_deny", ""},
-		{"above what is described", "GET /v1/credentials", own, 403, "policy_deny", ""},
-		{"below what is described", "GET /v1/credentials/main/old", own, 403, "policy_deny", ""},
-		{"in other letters", "GET /v1/Metadata", own, 403, "policy_deny", ""},
-		{"root", "GET /", own, 403, "policy_deny", ""},
+		{"not described", "GET /v1/backup", own, 404, "policy_deny", ""},
+		{"above what is described", "GET /v1/credentials", own, 404, "policy_deny", ""},
+		{"below what is described", "GET /v1/credentials/main/old", own, 404, "policy_deny", ""},
+		{"in other letters", "GET /v1/Metadata", own, 404, "policy_deny", ""},
+		{"root", "GET /", own, 404, "policy_deny", ""},
 		{"dot segments", "GET /v1/metadata/../backup", own, 400, "request_ambiguous", ""},
 		{"escaped slash", "GET /v1%2Fbackup", own, 400, "request_ambiguous", ""},
 		{"byte that no path has", "GET /v1/credentials/a:b", own, 400, "request_ambiguous", ""},
@@ -274,7 +274,7 @@ func TestGenericCaddyfile(t *testing.T) {
 		{"POST", "/v1/password", "Content-Length: 5\r\n\r\nfirst", 200, ""},
 		{"POST", "/v1/password", "Content-Length: 6\r\n\r\nsecond", 409, ""},
 		{"GET", "/v1/credentials/main", "", 403, ""},
-		{"GET", "/v1/backup", "", 403, ""},
+		{"GET", "/v1/backup", "", 404, ""},
 	} {
 		if answer := ask(test.method, test.path, test.rest); answer.Status != test.status || (test.status == 200 && answer.Body != test.body) {
 			t.Errorf("%s %s: %d %q, want %d %q", test.method, test.path, answer.Status, answer.Body, test.status, test.body)

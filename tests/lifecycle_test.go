@@ -253,7 +253,7 @@ func (c *client) ask() {
 	c.asked++
 	for path, want := range map[string]int{
 		fmt.Sprintf("/openstack/content/%s-%d", c.name, c.asked): http.StatusOK,
-		fmt.Sprintf("/secret/%s-%d", c.name, c.asked):            http.StatusForbidden,
+		fmt.Sprintf("/secret/%s-%d", c.name, c.asked):            http.StatusNotFound,
 	} {
 		request, _ := http.NewRequest(http.MethodGet, "http://"+c.address+path, http.NoBody)
 		response, err := c.transport.RoundTrip(request)

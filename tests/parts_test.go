@@ -72,12 +72,12 @@ func TestListingsThatCannotBeJudged(t *testing.T) {
 		t.Errorf("a part in error: %d %q", answer.Status, answer.Body)
 	}
 	var many []string
-	for i := range 1025 {
+	for i := range 4097 {
 		many = append(many, fmt.Sprint("entry", i))
 	}
 	partsServer(s, many...)
 	if answer := s.get(t, directory); answer.Status != 502 || reason(answer) != "response_too_large" {
-		t.Errorf("1,025 entries: %d %q", answer.Status, answer.Body)
+		t.Errorf("4,097 entries: %d %q", answer.Status, answer.Body)
 	}
 	lines := s.decisions(t, 2)
 	for i, code := range []string{"part", "entries_over_limit"} {

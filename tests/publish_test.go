@@ -379,7 +379,7 @@ func TestRefusalAsJSON(t *testing.T) {
 		if isJSON := err == nil; isJSON != wantJSON || strings.HasPrefix(answer.Header.Get("Content-Type"), "application/json") != wantJSON {
 			t.Errorf("Accept %q: %q %v", accept, answer.Body, answer.Header)
 		}
-		if wantJSON && (body.Status != 403 || body.Error != "Forbidden" || body.Reason != "policy_deny" || body.Decision != answer.Header.Get("X-Metaguard-Decision")) {
+		if wantJSON && (body.Status != 404 || body.Error != "Not Found" || body.Reason != "policy_deny" || body.Decision != answer.Header.Get("X-Metaguard-Decision")) {
 			t.Errorf("Accept %q: %+v", accept, body)
 		}
 	}

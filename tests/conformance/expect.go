@@ -48,10 +48,6 @@ func (e *expectation) judge(got *answer, v *variables) string {
 	if !slices.Contains(e.statuses(), got.status) {
 		return "another status"
 	}
-	if got.status/100 != 2 {
-		// A refusal that the client lives with has none of what a success has.
-		return ""
-	}
 	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
 		values := got.header.Values(name)
 		if len(values) == 0 {
@@ -60,6 +56,10 @@ func (e *expectation) judge(got *answer, v *variables) string {
 		if !e.Headers[name].MatchString(strings.Join(values, ", ")) {
 			return "header " + name + " has another value"
 		}
+	}
+	if got.status/100 != 2 {
+		// A refusal that the client lives with has nothing of what a success has in its body.
+		return ""
 	}
 	if e.Body != nil {
 		if want, err := v.expand(*e.Body, plain); err != nil || want != got.body {
