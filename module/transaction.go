@@ -39,22 +39,27 @@ func (x *exchange) beginTransaction() (refusal *decision.Refusal) {
 // checkIssued lets an answer to the read of a password pass that the server has
 // made: a word that says that there is none, or one line of printable text.
 func (x *exchange) checkIssued() *decision.Refusal {
-	read, body := x.transaction.read, x.reply.Body
+	saw := func(what password.Seen, line []byte) {
+		if x.transaction.read != nil { // a server that forgets nothing has no transaction
+			x.transaction.read.Saw(what, line)
+		}
+	}
+	body := x.reply.Body
 	if len(body) > x.keeper.MaxSize() {
-		read.Saw(password.SeenUnfit, nil)
+		saw(password.SeenUnfit, nil)
 		return decision.Refuse(decision.ResponseTooLarge, "password_over_max_size")
 	}
 	line, ok := password.OneLine(body)
 	switch {
 	case !ok:
-		read.Saw(password.SeenUnfit, nil)
+		saw(password.SeenUnfit, nil)
 		return decision.Refuse(decision.ResponseUnreadable, "password_not_one_line")
 	case len(line) == 0 || slices.Contains(x.h.traits.Nothing, string(line)):
-		read.Saw(password.SeenNone, nil)
+		saw(password.SeenNone, nil)
 	case slices.Contains(x.h.traits.Complaints, string(line)):
-		read.Saw(password.SeenNothing, nil)
+		saw(password.SeenNothing, nil)
 	default:
-		read.Saw(password.SeenPassword, line)
+		saw(password.SeenPassword, line)
 	}
 	return nil
 }
@@ -135,7 +140,7 @@ func (x *exchange) mustEnd() (deadline time.Time, detached bool) {
 // what is known, and gives it its header.
 func (x *exchange) checkPasswordAnswer() (refusal *decision.Refusal) {
 	switch {
-	case x.transaction.read != nil:
+	case x.passwordRead() && x.h.traits.Issues:
 		refusal = x.checkIssued()
 	case x.transaction.acknowledgement != nil:
 		refusal = x.checkAcknowledged()
