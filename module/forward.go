@@ -193,9 +193,8 @@ func (x *exchange) normalize() *decision.Refusal {
 	if x.redirectToSlash() {
 		return nil
 	}
-	mark := x.h.traits.Mark
-	if mark.Name != "" && x.reply.Status/100 == 2 && x.reply.Header.Get(mark.Name) != mark.Value {
-		return decision.Refuse(decision.ResponseUnreadable, "not_marked") // some other server
+	if refusal := x.checkMark(x.reply); refusal != nil {
+		return refusal
 	}
 	if refusal := response.Normalize(x.reply, x.h.responseRules); refusal != nil {
 		return refusal
@@ -207,6 +206,15 @@ func (x *exchange) normalize() *decision.Refusal {
 		return nil
 	}
 	return x.checkPasswordAnswer()
+}
+
+// checkMark refuses an answer of some other server than the dialect's.
+func (x *exchange) checkMark(reply *response.Answer) *decision.Refusal {
+	mark := x.h.traits.Mark
+	if mark.Name != "" && reply.Status/100 == 2 && reply.Header.Get(mark.Name) != mark.Value {
+		return decision.Refuse(decision.ResponseUnreadable, "not_marked")
+	}
+	return nil
 }
 
 // redirectToSlash tells a client that a directory has a slash at its end, where

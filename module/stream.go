@@ -36,6 +36,9 @@ func (x *exchange) streamable() bool {
 // stream begins to pass on an answer. It sends the header and gives what takes
 // the body. What the status and header may not be is refused as ever.
 func (x *exchange) stream(reply *response.Answer, length int64) (io.Writer, *decision.Refusal) {
+	if refusal := x.checkMark(reply); refusal != nil { // before Normalize takes the mark away
+		return nil, refusal
+	}
 	if refusal := response.Normalize(reply, x.h.responseRules); refusal != nil {
 		return nil, refusal
 	}

@@ -325,11 +325,14 @@ func TestGCEForwarding(t *testing.T) {
 // A server that does not say that it is Google's is some other.
 func TestGCEUnmarked(t *testing.T) {
 	t.Parallel()
-	s := gcePrepare(t, "", nil)
+	s := gcePrepare(t, "identify remote_ip inventory.json\nresponse {\n\tmax_buffer 4KiB\n\toverflow stream\n}\n"+gcePolicy, nil)
 	s.edit(t, "Caddyfile", "upstream "+s.server.Address, "upstream "+s.upstream.Address)
 	s.Run(s.address)
-	if answer := s.ask(t, "/computeMetadata/v1/instance/id"); answer.Status != 502 || reason(answer) != "response_unreadable" || answer.Header.Get("Metadata-Flavor") != "Google" {
-		t.Errorf("%d %q", answer.Status, answer.Body)
+	for name, body := range map[string]string{"whole": "1", "longer than the buffer": strings.Repeat("x", 64<<10)} {
+		s.upstream.Script(func(string) string { return harness.OK(body) })
+		if answer := s.ask(t, "/computeMetadata/v1/instance/id"); answer.Status != 502 || reason(answer) != "response_unreadable" || answer.Header.Get("Metadata-Flavor") != "Google" {
+			t.Errorf("%s: %d, %d bytes", name, answer.Status, len(answer.Body))
+		}
 	}
 }
 
