@@ -203,6 +203,13 @@ func TestHandover(t *testing.T) {
 			w.ends(read, SeenPassword, "P1", true)
 			w.acknowledges("late", "done")
 		},
+		"replaced and read while the old one was acknowledged": func(w *handoverWorld) {
+			w.reads("vm", "P1")
+			a := w.acknowledges("vm", "sent")
+			w.reads("vm", "P2")
+			w.accepted(a) // of the old one, perhaps
+			w.acknowledges("vm", "sent")
+		},
 		"the same password made again": func(w *handoverWorld) {
 			w.reads("vm", "P1")
 			w.accepted(w.acknowledges("vm", "sent"))
