@@ -232,6 +232,27 @@ func TestGenericTree(t *testing.T) {
 	}
 }
 
+// A password passes only where it is checked, so that no tree has one, whoever may
+// read it.
+func TestGenericTreePassword(t *testing.T) {
+	t.Parallel()
+	s := newGenericSite(t, `dialect generic {
+		resource metadata /v1 {
+			tree
+		}
+		resource metadata /v1/*
+		resource password /v1/password
+		passwords {
+			max_size 100
+			cache 0s
+		}
+	}`, byAddress, map[string]string{"policy/data.json": grant(instance1, "password:read")})
+	s.upstream.Script(func(string) string { return harness.OK(`{"name": "web-1", "password": "PLANTED"}`) })
+	if answer, want := s.get(t, "/v1"), `{"name": "web-1"}`; answer.Status != 200 || answer.Body != want {
+		t.Errorf("%d %s, want %s", answer.Status, answer.Body, want)
+	}
+}
+
 // What cannot work is refused before anything runs.
 func TestGenericValidate(t *testing.T) {
 	t.Parallel()
