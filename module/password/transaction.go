@@ -56,8 +56,12 @@ func (k *Keeper) BeginRead(ctx context.Context, instanceID, callerID string) (*R
 }
 
 // Saw tells what the server's answer was, before it is passed on. The password
-// counts only with SeenPassword.
+// counts only with SeenPassword. Of a read that nobody acknowledges, which is nil,
+// nothing is noted.
 func (r *Read) Saw(seen Seen, password []byte) {
+	if r == nil {
+		return
+	}
 	r.seen = seen
 	if seen == SeenPassword {
 		r.print = r.keeper.prints.sign(r.key, password)
