@@ -90,7 +90,7 @@ func (x *exchange) hideMembers(hidden *decision.Redact) *decision.Refusal {
 		switch {
 		case refusal != nil:
 			return false, refusal
-		case !result.allowed:
+		case !result.allowed, result.kind == decision.KindPassword: // which passes only where it can be checked
 			pointers = append(pointers, pointer)
 			return false, nil
 		}
@@ -109,6 +109,7 @@ type partVerdict struct {
 	allowed bool
 	redact  decision.Redact
 	branch  bool // it has parts itself
+	kind    decision.Kind
 }
 
 // judge asks the policy whether the caller could read a part by itself. A policy
@@ -135,7 +136,7 @@ func (x *exchange) judge(part dialect.Request) (partVerdict, *decision.Refusal) 
 	in.Resource = match.Resource
 	result := x.h.engine.Decide(x.r.Context(), in)
 	if result.Reason == decision.PolicyAllow {
-		return partVerdict{result.Decision.Allow, result.Decision.Redact, match.Tree || match.Format == dialect.Listing}, nil
+		return partVerdict{result.Decision.Allow, result.Decision.Redact, match.Tree || match.Format == dialect.Listing, match.Resource.Kind}, nil
 	}
 	if result.Reason == decision.PolicyDeny || result.Reason == decision.PolicyUndefined {
 		return partVerdict{}, nil

@@ -144,6 +144,8 @@ func (x *exchange) checkPasswordAnswer() (refusal *decision.Refusal) {
 		refusal = x.checkIssued()
 	case x.transaction.acknowledgement != nil:
 		refusal = x.checkAcknowledged()
+	case x.passwordRead() && x.h.traits.Issues:
+		refusal = x.checkIssued()
 	case x.passwordRead():
 		refusal = x.checkPassword()
 	case !x.passwordWrite():

@@ -232,6 +232,62 @@ func TestGenericTree(t *testing.T) {
 	}
 }
 
+// A password passes only where it is checked, so that no tree has one, whoever may
+// read it.
+func TestGenericTreePassword(t *testing.T) {
+	t.Parallel()
+	s := newGenericSite(t, `dialect generic {
+		resource metadata /v1 {
+			tree
+		}
+		resource metadata /v1/*
+		resource password /v1/password
+		passwords {
+			max_size 100
+			cache 0s
+		}
+	}`, byAddress, map[string]string{"policy/data.json": grant(instance1, "password:read")})
+	s.upstream.Script(func(string) string { return harness.OK(`{"name": "web-1", "password": "PLANTED"}`) })
+	if answer, want := s.get(t, "/v1"), `{"name": "web-1"}`; answer.Status != 200 || answer.Body != want {
+		t.Errorf("%d %s, want %s", answer.Status, answer.Body, want)
+	}
+}
+
+// A password that the server makes was never written, and is one line of text.
+func TestGenericIssued(t *testing.T) {
+	t.Parallel()
+	s := newGenericSite(t, `dialect generic {
+		resource password /v1/password
+		passwords {
+			max_size 20
+			issued
+		}
+	}`, byAddress, map[string]string{"policy/data.json": grant(instance1, "password:read")})
+	for _, test := range []struct {
+		password string
+		status   int
+		reason   string
+	}{
+		{"PLANTED-one", 200, ""},
+		{"PLANTED-two\n", 200, ""},
+		{"", 200, ""},
+		{"PLANTED\nPLANTED", 502, "response_unreadable"},
+		{strings.Repeat("x", 21), 502, "response_too_large"},
+	} {
+		s.upstream.Script(func(string) string { return harness.OK(test.password) })
+		answer := s.ask(t, "127.0.0.1", "GET /v1/password")
+		if answer.Status != test.status || (test.reason == "" && answer.Body != test.password) || (test.reason != "" && reason(answer) != test.reason) {
+			t.Errorf("%q: %d %q, want %d %s", test.password, answer.Status, answer.Body, test.status, test.reason)
+		}
+	}
+	if answer := s.ask(t, "127.0.0.2", "GET /v1/password"); answer.Status != 200 || answer.Body != "" {
+		t.Errorf("without a grant: %d %q", answer.Status, answer.Body)
+	}
+	if log := s.Log(); strings.Contains(log, "PLANTED") {
+		t.Error("the log shows a password")
+	}
+}
+
 // What cannot work is refused before anything runs.
 func TestGenericValidate(t *testing.T) {
 	t.Parallel()

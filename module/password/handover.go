@@ -21,6 +21,9 @@ const (
 	// how many are remembered; the oldest of those goes first.
 	maxReads   = 8
 	maxReaders = 8
+	// maxAhead is how far ahead the clock of another replica may be. A session's
+	// token has as much (module/session, token.go).
+	maxAhead = 30 * time.Second
 )
 
 // handover is what is kept of a password that the server makes, and forgets when
@@ -61,11 +64,11 @@ func isReaderName(text string) bool {
 	return err == nil && len(raw) == sha256.Size && hex.EncodeToString(raw) == text
 }
 
-// within tells whether now lies in a term that ends at until. One that ends
-// later than it could have begun was set by a clock that is wrong, and counts as
-// over: whoever is refused for that reads once more.
+// within tells whether now lies in a term that ends at until. One that began
+// further ahead than replicas' clocks may differ was set by a clock that is
+// wrong, and counts as over: whoever is refused for that reads once more.
 func within(now, until time.Time, term time.Duration) bool {
-	return now.Before(until) && until.Sub(now) <= term
+	return now.Before(until) && until.Sub(now) <= term+maxAhead
 }
 
 // begun is the handover in a world that has gone on until now: what has lasted

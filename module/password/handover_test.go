@@ -203,6 +203,13 @@ func TestHandover(t *testing.T) {
 			w.ends(read, SeenPassword, "P1", true)
 			w.acknowledges("late", "done")
 		},
+		"replaced and read while the old one was acknowledged": func(w *handoverWorld) {
+			w.reads("vm", "P1")
+			a := w.acknowledges("vm", "sent")
+			w.reads("vm", "P2")
+			w.accepted(a) // of the old one, perhaps
+			w.acknowledges("vm", "sent")
+		},
 		"the same password made again": func(w *handoverWorld) {
 			w.reads("vm", "P1")
 			w.accepted(w.acknowledges("vm", "sent"))
@@ -286,6 +293,25 @@ func TestHandoverWaits(t *testing.T) {
 	})
 	cancel()
 	both.Wait()
+}
+
+// Replicas whose clocks differ a little know of each other's reads.
+func TestHandoverOfTwoClocks(t *testing.T) {
+	w := newHandoverWorld(t, &memoryLatch{records: map[Key]string{}})
+	behind := newClock()
+	behind.Advance(-time.Second)
+	w.keepers[1] = newKeeper(t, w.latch, behind)
+	w.keepers[1].patience = 0
+	read := w.begins("vm")
+	w.acknowledges("vm", pendingRead)
+	w.ends(read, SeenPassword, "P1", true)
+	a := w.acknowledges("vm", "sent")
+	w.keepers[0], w.keepers[1] = w.keepers[1], w.keepers[0]
+	w.acknowledges("vm", pendingRead)
+	w.accepted(a)
+	behind.Advance(-maxAhead)
+	w.keepers[0], w.keepers[1] = w.keepers[1], w.keepers[0]
+	w.acknowledges("vm", notRead)
 }
 
 // Of many acknowledgements at once, over two replicas, one is sent.

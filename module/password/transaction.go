@@ -56,8 +56,12 @@ func (k *Keeper) BeginRead(ctx context.Context, instanceID, callerID string) (*R
 }
 
 // Saw tells what the server's answer was, before it is passed on. The password
-// counts only with SeenPassword.
+// counts only with SeenPassword. Of a read that nobody acknowledges, which is nil,
+// nothing is noted.
 func (r *Read) Saw(seen Seen, password []byte) {
+	if r == nil {
+		return
+	}
 	r.seen = seen
 	if seen == SeenPassword {
 		r.print = r.keeper.prints.sign(r.key, password)
@@ -90,6 +94,7 @@ type Acknowledgement struct {
 	ctx      context.Context //nolint:containedctx // the request's values without its end
 	key      Key
 	token    string
+	seen     fingerprint // what the server may forget
 	deadline time.Time
 	settled  atomic.Bool
 }
@@ -112,7 +117,7 @@ func (k *Keeper) Acknowledge(ctx context.Context, instanceID, callerID string) (
 		var found handover
 		refusal := k.change(ctx, key, func(h handover, now time.Time) (handover, bool) {
 			found = h
-			a.deadline = now.Add(k.terms.timeout)
+			a.seen, a.deadline = h.seen, now.Add(k.terms.timeout)
 			h.acknowledging = underway{a.token, stamp(a.deadline)}
 			return h, !found.busy() && found.has(who) && !found.done
 		})
@@ -154,7 +159,8 @@ func (a *Acknowledgement) Settle(outcome Outcome) *decision.Refusal {
 			return h, false
 		}
 		h.acknowledging = underway{}
-		h.done = outcome == Accepted
+		// A newer one that was read meanwhile may be there still.
+		h.done = outcome == Accepted && h.seen == a.seen
 		return h, true
 	})
 }
