@@ -39,27 +39,22 @@ func (x *exchange) beginTransaction() (refusal *decision.Refusal) {
 // checkIssued lets an answer to the read of a password pass that the server has
 // made: a word that says that there is none, or one line of printable text.
 func (x *exchange) checkIssued() *decision.Refusal {
-	saw := func(what password.Seen, line []byte) {
-		if x.transaction.read != nil { // a server that forgets nothing has no transaction
-			x.transaction.read.Saw(what, line)
-		}
-	}
-	body := x.reply.Body
+	read, body := x.transaction.read, x.reply.Body
 	if len(body) > x.keeper.MaxSize() {
-		saw(password.SeenUnfit, nil)
+		read.Saw(password.SeenUnfit, nil)
 		return decision.Refuse(decision.ResponseTooLarge, "password_over_max_size")
 	}
 	line, ok := password.OneLine(body)
 	switch {
 	case !ok:
-		saw(password.SeenUnfit, nil)
+		read.Saw(password.SeenUnfit, nil)
 		return decision.Refuse(decision.ResponseUnreadable, "password_not_one_line")
 	case len(line) == 0 || slices.Contains(x.h.traits.Nothing, string(line)):
-		saw(password.SeenNone, nil)
+		read.Saw(password.SeenNone, nil)
 	case slices.Contains(x.h.traits.Complaints, string(line)):
-		saw(password.SeenNothing, nil)
+		read.Saw(password.SeenNothing, nil)
 	default:
-		saw(password.SeenPassword, line)
+		read.Saw(password.SeenPassword, line)
 	}
 	return nil
 }
@@ -144,8 +139,6 @@ func (x *exchange) checkPasswordAnswer() (refusal *decision.Refusal) {
 		refusal = x.checkIssued()
 	case x.transaction.acknowledgement != nil:
 		refusal = x.checkAcknowledged()
-	case x.passwordRead() && x.h.traits.Issues:
-		refusal = x.checkIssued()
 	case x.passwordRead():
 		refusal = x.checkPassword()
 	case !x.passwordWrite():

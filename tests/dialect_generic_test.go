@@ -352,33 +352,3 @@ func TestGenericCaddyfile(t *testing.T) {
 		t.Error(output)
 	}
 }
-
-// A server that makes the passwords itself: what it says passes to who may read,
-// in one line of at most max_size bytes, although nothing was written here.
-func TestGenericIssuedPassword(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		password string
-		status   int
-		reason   string
-	}{
-		"text":      {"correct horse", 200, ""},
-		"none":      {"", 200, ""},
-		"two lines": {"correct\nhorse", 502, "response_unreadable"},
-		"too long":  {strings.Repeat("x", 41), 502, "response_too_large"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := prepareSite(t, byAddress, map[string]string{
-				"policy/team.rego": "package metaguard.team\n\nallow contains \"own\" if {\n\tinput.resource.kind == \"password\"\n\tinput.caller.instance_id == input.target.instance_id\n\tstartswith(input.caller.address, \"127.\")\n}\n",
-			})
-			s.edit(t, "Caddyfile", "dialect openstack", "dialect generic {\n\t\t\tresource password /password\n\t\t\tpasswords {\n\t\t\t\tmax_size 40\n\t\t\t\tissued\n\t\t\t}\n\t\t}")
-			s.Run(s.address)
-			s.upstream.Script(func(string) string { return harness.OK(test.password) })
-			answer := s.get(t, "/password")
-			if answer.Status != test.status || (test.status == 200 && answer.Body != test.password) || (test.reason != "" && reason(answer) != test.reason) {
-				t.Errorf("%d %q", answer.Status, answer.Body)
-			}
-		})
-	}
-}
