@@ -335,7 +335,7 @@ func TestGCECaddyfile(t *testing.T) {
 	m.Setenv("METAGUARD_UPSTREAM", server.Address)
 	m.Write("gce/inventory.json", gceInventory())
 	m.Run(m.address)
-	s := &gceSite{site: m.site, admin: m.admin}
+	s := &gceSite{site: m.site}
 	const token = "/computeMetadata/v1/instance/service-accounts/default/token"
 	for _, test := range []struct {
 		from, target, host, headers string
