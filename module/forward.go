@@ -48,7 +48,7 @@ func (x *exchange) forward() *decision.Refusal {
 	x.timer = time.AfterFunc(time.Until(deadline), cancel) // not a deadline: a stream has none
 	defer x.timer.Stop()
 	if x.match.Wait > 0 {
-		done, refusal := x.h.waits.begin(x.caller.ID, cancel)
+		done, refusal := x.h.waits.begin(x.waiter(), cancel)
 		if refusal != nil {
 			x.unsent = true
 			return refusal

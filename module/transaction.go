@@ -141,7 +141,10 @@ func (x *exchange) checkPasswordAnswer() (refusal *decision.Refusal) {
 		refusal = x.checkAcknowledged()
 	case x.passwordRead():
 		refusal = x.checkPassword()
-	case !x.passwordWrite():
+	case x.passwordWrite():
+		// A server that echoes what it had would tell it to who may only write.
+		response.Replace(x.reply, nil)
+	default:
 		return nil
 	}
 	if refusal == nil {

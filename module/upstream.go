@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -160,16 +161,18 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 // checkPassive refuses passive health checks by which one caller could have the
 // server taken for broken for all.
 func (h *Handler) checkPassive() error {
-	checks := h.Upstream.HealthChecks
-	if checks == nil || checks.Passive == nil {
-		return nil
+	passive := new(reverseproxy.PassiveHealthChecks)
+	if checks := h.Upstream.HealthChecks; checks != nil && checks.Passive != nil {
+		passive = checks.Passive
 	}
-	passive := checks.Passive
+	full := slices.ContainsFunc(h.Upstream.Upstreams, func(upstream *reverseproxy.Upstream) bool { return upstream.MaxRequests > 0 })
 	switch {
 	case h.traits.MaxWait > 0 && passive.UnhealthyLatency > 0:
 		return fmt.Errorf("upstream: unhealthy_latency is not possible with dialect %s: a request that waits for a change would count as a failure", h.dialect.Name())
 	case h.traits.MaxWait > 0 && passive.UnhealthyRequestCount > 0:
 		return fmt.Errorf("upstream: unhealthy_request_count is not possible with dialect %s: requests that wait for a change would use it up", h.dialect.Name())
+	case h.traits.MaxWait > 0 && full:
+		return fmt.Errorf("upstream: max_requests is not possible with dialect %s: requests that wait for a change would use them up", h.dialect.Name())
 	case h.AssertAddress && passive.FailDuration > 0:
 		return errors.New("assert address: upstream: fail_duration is not possible: a caller whose replies find no way back would have the server taken for broken")
 	}

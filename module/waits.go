@@ -5,6 +5,7 @@ package module
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +46,24 @@ func newWaits(ctx caddy.Context) *waits {
 		server.RegisterOnShutdown(w.end)
 	}
 	return w
+}
+
+// waiter is whose places a request that waits takes: the caller's, or, as for
+// limits, those of the host where many share an id or one may have many.
+func (x *exchange) waiter() string {
+	address := x.caller.Address
+	switch {
+	case x.caller.Source == "anonymous":
+		if x.h.limits != nil {
+			address = x.h.limits.config.Address.Of(x.r, x.peer)
+		}
+	case !strings.HasPrefix(x.caller.ID, "address:"):
+		return x.caller.ID
+	}
+	if !address.IsValid() || x.agent {
+		return x.caller.ID
+	}
+	return neighbourhood(address).String()
 }
 
 // begin counts a request that waits, and has it cancelled when the server shuts

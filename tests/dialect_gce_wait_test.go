@@ -157,6 +157,28 @@ func TestGCEWaitingLimit(t *testing.T) {
 	s.Eventually("it is taken", func() bool { return s.server.Waiting() == len(clients)+1 })
 }
 
+// Callers that nobody identified share an id, but no places.
+func TestGCEWaitingAnonymous(t *testing.T) {
+	t.Parallel()
+	s := gceRun(t, "identify anonymous\n"+gcePolicy, map[string]string{"policy/team.rego": `package metaguard.team
+
+allow contains "name_for_everyone" if {
+	input.caller.source == "anonymous"
+	input.resource.key == "instance/attributes/myOwnName"
+}
+`})
+	clients := make([]*harness.Client, 64)
+	for i := range clients {
+		clients[i] = harness.Dial(t, "127.0.0.1", s.address)
+		clients[i].Send("GET " + gceWaitPath + " HTTP/1.1\r\nHost: m\r\n" + gceHeader + "\r\n")
+	}
+	s.Eventually("64 wait", func() bool { return s.server.Waiting() == len(clients) })
+	if answer := s.ask(t, gceWaitPath); answer.Status != 429 || reason(answer) != "rate_limited" {
+		t.Errorf("the 65th of a host: %d %q", answer.Status, answer.Body)
+	}
+	gceWait(t, s, 1)
+}
+
 // Timeouts for idle connections and of the upstream that are shorter than a wait do not cut
 // it off, in either version of HTTP.
 // Those of the server that would are refused (TestGCEValidate).
