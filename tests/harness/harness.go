@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -72,15 +73,21 @@ func Root(tb testing.TB) string {
 	return strings.TrimSpace(string(output))
 }
 
-// FreePort gives a port of the loopback address that nobody listens on.
+// FreePort gives a port that nobody listens on, at no address of this machine. It is
+// none of those that the kernel gives to connections (ip_local_port_range begins at
+// 32768), one of which could take it before it is used.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 100 {
+		port := 10_000 + rand.IntN(22_000)
+		listener, err := net.Listen("tcp", fmt.Sprint(":", port))
+		if err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
+	tb.Fatal("no port is free")
+	return 0
 }
 
 // Process is a running Metaguard.
