@@ -66,7 +66,7 @@ func ipv6(text string) (host string, ok bool) {
 // absolute.
 func hostName(text string) (host string, ok bool) {
 	text = strings.TrimSuffix(text, ".")
-	if text == "" || len(text) > maxHost {
+	if text == "" || len(text) > maxHost || strings.HasSuffix(text, ".") { // "a.." is no spelling of "a."
 		return "", false
 	}
 	for i := range len(text) {
