@@ -125,7 +125,9 @@ const (
 // the read began.
 func (h handover) read(now time.Time, r *Read, delivered bool) handover {
 	h.reads = slices.DeleteFunc(slices.Clone(h.reads), func(u underway) bool { return u.token == r.token })
-	unknown := handover{reads: h.reads, acknowledging: h.acknowledging}
+	// Reads that are under way count no more either: what one of them finds may be
+	// older than this, and its end be told later.
+	unknown := handover{acknowledging: h.acknowledging}
 	switch r.seen {
 	case SeenNothing:
 		return h

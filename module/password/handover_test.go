@@ -151,6 +151,16 @@ func TestHandover(t *testing.T) {
 			w.ends(w.begins("vm"), SeenNothing, "", false)
 			w.acknowledges("vm", "sent")
 		},
+		"an end that is told late": func(w *handoverWorld) {
+			old := w.begins("vm")
+			for _, seen := range []Seen{SeenNone, SeenUnfit} {
+				w.ends(w.begins("vm"), seen, "", true)
+			}
+			w.ends(old, SeenPassword, "old", true) // what a later read did not find any more
+			w.acknowledges("vm", "acknowledge_without_read")
+			w.reads("vm", "newer")
+			w.acknowledges("vm", "sent")
+		},
 		"while somebody reads": func(w *handoverWorld) {
 			w.reads("vm", "P1")
 			read := w.begins("console")
