@@ -271,6 +271,18 @@ func TestPartsWithBlanks(t *testing.T) {
 	}
 }
 
+// A policy is asked about an entry by the path that a request for it would have.
+func TestPartsWithSlashes(t *testing.T) {
+	h := partsSite(t, dialect.OpenStack{}, patience, "deny contains \"directory\" if {\n\tendswith(input.request.path, \"/\")\n\tinput.resource.key != \"\"\n}\n")
+	got, refusal := partsShown(t, h, "/latest", "meta-data/\nuser-data\n")
+	if refusal != nil || got != "user-data\n" {
+		t.Errorf("%q, %v", got, refusal)
+	}
+	if got, refusal = partsShown(t, h, "/latest", "meta-data\nuser-data\n"); refusal != nil || got != "meta-data\nuser-data\n" {
+		t.Errorf("%q, %v", got, refusal)
+	}
+}
+
 // An answer that is no success is no listing.
 func TestPartsOfErrors(t *testing.T) {
 	h := partsSite(t, dialect.OpenStack{}, patience, "")
@@ -329,7 +341,7 @@ redact_keys contains "seed" if endswith(input.resource.key, "opaque")
 		"a part's own pointer": {`{"opaque": {"x": 1, "y": 2}, "value": {"x": 3}}`, `{"opaque": {"y": 2}, "value": {"x": 3}}`},
 		"a part's own key":     {`{"opaque": {"a": {"seed": 1, "y": 2}}}`, `{"opaque": {"a": {"y": 2}}}`},
 		"twice":                {`{"token": 1, "value": 2, "token": 3}`, `{"value": 2}`},
-		"no path":              {`{"": 1, "..": 2, "a/b": 3, "a~b": 4, "value": 5}`, `{"value": 5}`},
+		"no path":              {`{"": 1, ".": 2, "..": 2, "a/b": 3, "a~b": 4, "value": 5}`, `{"value": 5}`},
 		"another spelling":     {`{"t\u006fken": 1, "value": 2}`, `{"value": 2}`},
 		"no members":           {` 12 `, ` 12 `},
 	} {
@@ -341,6 +353,7 @@ redact_keys contains "seed" if endswith(input.resource.key, "opaque")
 		"no document":       {`{"value": 1`, "json_cut"},
 		"two documents":     {`{"value": 1}{}`, "json_invalid"},
 		"more than goes":    {`{"list": [` + strings.Repeat("1,", maxParts) + `1]}`, "members_over_limit"},
+		"one more":          {`[` + strings.Repeat("1,", maxParts) + `1]`, "members_over_limit"},
 		"deeper than goes":  {strings.Repeat(`{"inner":`, 300) + "1" + strings.Repeat("}", 300), "json_too_deep"},
 		"just as many pass": {`[` + strings.Repeat("1,", maxParts-1) + `1]`, ""},
 	} {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/metaguard/metaguard/tests/harness"
 )
@@ -299,8 +300,40 @@ func TestCloudStackAnswers(t *testing.T) {
 			t.Errorf("%s: %d %q, the server saw %q", name, answer.Status, answer.Body, seen)
 		}
 	}
+	// A complaint says nothing of the password that was read before.
+	s.upstream.Script(func(string) string { return head + "bad_request" })
+	s.reads(t, "127.0.0.1", "bad_request")
 	s.upstream.Script(s.router.ServePassword)
 	s.acknowledges(t, "127.0.0.1", 200, 1)
+}
+
+// An acknowledgement whose client hangs up goes on, so that what the server made of
+// it is known, and it is not sent again for a newer password.
+func TestCloudStackHangUpAcknowledging(t *testing.T) {
+	t.Parallel()
+	s := newCloudStack(t, "", true, false)
+	s.router.SetPassword("127.0.0.1", "read")
+	s.reads(t, "127.0.0.1", "read")
+	asked, answered := make(chan struct{}, 8), make(chan struct{})
+	s.upstream.Script(func(request string) string {
+		asked <- struct{}{}
+		<-answered
+		return s.router.ServePassword(request)
+	})
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: m\r\n%s\r\n", cloudStackSaved)
+	<-asked
+	conn.Close()
+	time.AfterFunc(10*time.Second, func() { close(answered) }) // if one is sent that must not be
+	if answer, _ := s.sends(t, "127.0.0.1", "GET", "/", cloudStackSaved); answer.Status != 409 || reason(answer) != "password_write_pending" {
+		t.Errorf("%d %q", answer.Status, answer.Body)
+	}
+	if len(asked) != 0 {
+		t.Error("it was sent twice")
+	}
 }
 
 // A client that hangs up before its answer was sent has not read.

@@ -11,6 +11,22 @@ import (
 	"github.com/metaguard/metaguard/module/decision"
 )
 
+// What is no segment in any path is none, whatever bytes a dialect adds.
+func TestIsSegment(t *testing.T) {
+	c, err := Rules{ExtraPathBytes: ":"}.Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		"a": true, "...": true, "a:b": true, "AZaz09._~-": true,
+		"": false, ".": false, "..": false, "a/b": false, "/": false, "a b": false, "a%2Fb": false, "a,b": false, "\xff": false, "a\x00": false,
+	} {
+		if got := c.IsSegment(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
 func TestPath(t *testing.T) {
 	long := "/" + strings.Repeat("a", maxTarget-1)
 	for name, test := range map[string]struct {

@@ -50,6 +50,9 @@ func TestGCEClassify(t *testing.T) {
 		"/computeMetadata/v1/project/attributes/sshKeys":                                  {decision.KindMetadata, Text, true},
 		"/computeMetadata/v1/project/attributes/windows-keys":                             {decision.KindMetadata, Text, true},
 		"/computeMetadata/v1/instance/attributes/kube-env":                                {decision.KindMetadata, Text, true},
+		"/computeMetadata/v1/project/attributes/kubeconfig":                               {decision.KindMetadata, Text, true},
+		"/computeMetadata/v1/instance/workload-identities":                                {decision.KindCredentials, Text, true},
+		"/computeMetadata/v1/project/attributes/windows-startup-script-ps1":               {decision.KindUserdata, Text, false},
 		"/computeMetadata/v1/instance/attributes/startup-script":                          {decision.KindUserdata, Text, false},
 		"/computeMetadata/v1/instance/attributes/user-data":                               {decision.KindUserdata, Text, false},
 		"/computeMetadata/v1/instance/service-accounts/":                                  {decision.KindListing, Listing, false},
@@ -146,6 +149,8 @@ func TestGCEBelow(t *testing.T) {
 		{"/computeMetadata/v1/instance/", "networkInterfaces 0 forwardedIpv6s", "/computeMetadata/v1/instance/network-interfaces/0/forwarded-ipv6s/"},
 		{"/computeMetadata/v1/instance/", "vlanNetworkInterfaces 0 5 parentInterface", "/computeMetadata/v1/instance/vlan-network-interfaces/0/5/parent-interface"},
 		{"/computeMetadata/v1/instance/", "credentials mdsClientCertificate", "/computeMetadata/v1/instance/credentials/mds-client-certificate"},
+		{"/computeMetadata/v1/instance/", "serviceAccounts default someName", "/computeMetadata/v1/instance/service-accounts/default/some-name"},
+		{"/computeMetadata/v1/instance/", "partnerAttributes iam someKey", "/computeMetadata/v1/instance/partner-attributes/iam/someKey"},
 		{"/computeMetadata/v1/instance", "service-accounts A@b token", "/computeMetadata/v1/instance/service-accounts/A@b/token"},
 	} {
 		asked := gceRequest(test.of + "?recursive=true&wait_for_change=true")
@@ -189,6 +194,23 @@ func FuzzGCEBelow(f *testing.F) {
 			t.Fatalf("%q of %q is %s", members, r.Segments, match.Resource.Kind)
 		}
 	})
+}
+
+// A name that is a switch has no other values than those of one.
+func TestSwitchesInQueries(t *testing.T) {
+	for _, test := range []struct {
+		dialect Dialect
+		names   []string
+	}{
+		{GCE{}, []string{"recursive", "wait_for_change", "licenses"}},
+		{Azure{}, []string{"extended", "bypass_cache"}},
+	} {
+		for _, name := range test.names {
+			if got := strings.Join(test.dialect.Traits().Query[name], " "); got != "true false" {
+				t.Errorf("%s of %s: %q", name, test.dialect.Name(), got)
+			}
+		}
+	}
 }
 
 func TestGCESamples(t *testing.T) {

@@ -157,6 +157,13 @@ func TestGenericSamples(t *testing.T) {
 	}
 }
 
+// Every byte of names in paths may stand in a pattern.
+func TestGenericPatternBytes(t *testing.T) {
+	if _, err := genericOf("path_bytes $&+,:=@\nresource metadata /AZaz09._~-/$&+,:=@"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestGenericIssued(t *testing.T) {
 	g, err := genericOf("resource password /password\npasswords {\n\tmax_size 64\n\tissued\n}")
 	if err != nil || !g.Traits().Issues || g.Traits().MaxPassword != 64 {

@@ -117,6 +117,27 @@ func TestCorruptRecords(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	handed, err := EncodeRecord(key, sampleRecords(t)["handover"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = string(handed)
+	one := `{"who":"` + nameReader("vm") + `","until":"2026-01-02T03:06:05Z"}`
+	beginning, rest, _ := strings.Cut(text, `"handover":`)
+	for name, bad := range map[string]string{
+		"an empty handover":                 beginning + "\"handover\":{}}\n",
+		"too many readers":                  beginning + `"handover":{"readers":[` + strings.Repeat(one+",", maxReaders) + one + "]}}\n",
+		"an acknowledgement without a name": replaced(`"acknowledging":{"token":"`, `"acknowledging":{"token":"x`),
+		"a reader in another time zone":     replaced(`Z"}],"reads"`, `+01:00"}],"reads"`),
+	} {
+		if _, err := DecodeRecord(key, []byte(bad)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v in %s", name, err, rest)
+		}
+	}
+	many := beginning + `"handover":{"readers":[` + strings.Repeat(one+",", maxReaders-1) + one + "]}}\n"
+	if _, err := DecodeRecord(key, []byte(many)); err != nil {
+		t.Errorf("as many readers as there may be: %v", err)
+	}
 	for i := range data {
 		if _, err := DecodeRecord(key, data[:i]); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("cut at %d: %v", i, err)

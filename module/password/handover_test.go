@@ -252,6 +252,14 @@ func TestHandover(t *testing.T) {
 			}
 			w.acknowledges("vm", notRead)
 		},
+		"reset while somebody reads": func(w *handoverWorld) {
+			read := w.begins("vm")
+			if _, err := w.keepers[0].Reset(context.Background(), instance); err != nil {
+				w.Error(err)
+			}
+			w.ends(read, SeenPassword, "P1", true)
+			w.acknowledges("vm", notRead)
+		},
 		"another instance": func(w *handoverWorld) {
 			w.reads("vm", "P1")
 			_, _, refusal := w.keepers[0].Acknowledge(context.Background(), "another", "vm")

@@ -103,7 +103,7 @@ func TestEachMemberGoesWhereItIsTold(t *testing.T) {
 // What is visited stays what it was: names are not written over later.
 func TestEachMemberKeepsNames(t *testing.T) {
 	var kept [][]string
-	_ = EachMember(&Answer{Body: []byte(`{"a": {"b": 1, "c": {"d": 2}}, "e": {"f": 3}}`)}, func(_ string, names []string) (bool, *decision.Refusal) {
+	_ = EachMember(&Answer{Body: []byte(`{"a": {"b": 1, "c": {"d": {"g": 4, "h": 5}}}, "e": {"f": 3}}`)}, func(_ string, names []string) (bool, *decision.Refusal) {
 		kept = append(kept, names)
 		return true, nil
 	})
@@ -111,7 +111,7 @@ func TestEachMemberKeepsNames(t *testing.T) {
 	for _, names := range kept {
 		all = append(all, strings.Join(names, "/"))
 	}
-	if got := strings.Join(all, " "); got != "a a/b a/c a/c/d e e/f" {
+	if got := strings.Join(all, " "); got != "a a/b a/c a/c/d a/c/d/g a/c/d/h e e/f" {
 		t.Error(got)
 	}
 }

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/metaguard/metaguard/module/password"
+)
+
+// oneRecord is a latch for one instance.
+type oneRecord struct{ record password.Record }
+
+func (l *oneRecord) Load(context.Context, password.Key) (password.Record, password.Version, error) {
+	return l.record, "", nil
+}
+
+func (l *oneRecord) Swap(_ context.Context, _ password.Key, _ password.Version, next password.Record) (password.Version, error) {
+	l.record = next
+	return "", nil
+}
+
+func (l *oneRecord) Reset(context.Context, password.Key) error { return nil }
+
+// broken is a connection that is found broken when the answer is to go out.
+type broken struct{ *httptest.ResponseRecorder }
+
+func (broken) FlushError() error { return errors.New("broken pipe") }
+
+// Only who has got the whole answer may have the server forget the password.
+func TestReadIsDelivered(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx     context.Context //nolint:containedctx // a row of a table
+		w       http.ResponseWriter
+		outcome outcome
+		fine    bool
+	}{
+		"delivered":     {t.Context(), httptest.NewRecorder(), outcomeForwarded, true},
+		"cannot be put": {t.Context(), broken{httptest.NewRecorder()}, outcomeForwarded, false},
+		"hung up":       {gone, httptest.NewRecorder(), outcomeForwarded, false},
+		"refused":       {t.Context(), httptest.NewRecorder(), outcomeFailed, false},
+	} {
+		keeper, err := password.NewKeeper(password.Config{Latch: new(oneRecord), Limits: password.Limits{MaxSize: 255}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, refusal := keeper.BeginRead(t.Context(), "i-1", "vm")
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		read.Saw(password.SeenPassword, []byte("made by the server"))
+		x := &exchange{w: test.w, r: httptest.NewRequest(http.MethodGet, "/", nil).WithContext(test.ctx), outcome: test.outcome}
+		x.transaction.read = read
+		x.settleRead()
+		if _, _, refusal := keeper.Acknowledge(t.Context(), "i-1", "vm"); (refusal == nil) != test.fine || x.err != nil {
+			t.Errorf("%s: %v, %v", name, refusal, x.err)
+		}
+	}
+}
