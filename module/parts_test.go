@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -365,6 +366,71 @@ redact_keys contains "seed" if endswith(input.resource.key, "opaque")
 	failing := partsSite(t, partsTree{}, patience, "deny contains \"no\" if {\n\tendswith(input.resource.key, \"value\")\n\tto_number(\"x\") == 1\n}\n")
 	if got, refusal := partsShown(t, failing, "/tree", `{"inner": {"value": 1}}`); refusal == nil || refusal.Reason != decision.PolicyError {
 		t.Errorf("a part that cannot be judged: %s, %v", got, refusal)
+	}
+}
+
+// partsAsked is a dialect that reads the query of a request, and that of a part.
+type partsAsked struct{ partsTree }
+
+func (d partsAsked) Classify(r dialect.Request) dialect.Match {
+	match := d.partsTree.Classify(r)
+	if last := len(r.Segments) - 1; last > 0 && r.Segments[last] == "value" {
+		switch r.Query.Get("v") {
+		case "":
+			match.Resource.Kind = decision.KindUnknown
+		case "2":
+			match.Ambiguous = "v_is_2"
+		}
+	}
+	return match
+}
+
+// A part is judged as a GET of it with the query of the whole, however the whole was
+// asked for, and what would be refused as ambiguous is not shown.
+func TestPartsAsRequests(t *testing.T) {
+	h := partsSite(t, partsAsked{}, patience, `
+deny contains "written" if {
+	input.request.method != "GET"
+	endswith(input.resource.key, "/value")
+}
+
+deny contains "body" if {
+	input.request.body.size > 0
+	endswith(input.resource.key, "/value")
+}
+`)
+	for query, want := range map[string]string{"1": `{"value": 1}`, "2": `{}`, "": `{}`} {
+		x, refusal := partsExchange(t, h, "/tree")
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		x.request.Method, x.match.Body, x.body = http.MethodPost, true, []byte("sent")
+		if query != "" {
+			x.request.Query = url.Values{"v": {query}}
+		}
+		x.reply = &response.Answer{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"value": 1}`)}
+		if refusal := x.redact(); refusal != nil || string(x.reply.Body) != want {
+			t.Errorf("v=%s: %s, %v, want %s", query, x.reply.Body, refusal, want)
+		}
+	}
+}
+
+// A policy that says nothing of a part has not allowed it, and ends nothing.
+func TestPartsThatAreUndefined(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "own.rego")
+	rules := "package own\n\ndecision := {\"allow\": true, \"reasons\": [\"own\"]} if {\n\tinput.resource.key != \"user_data\"\n\tinput.caller.instance_id == \"i-1\"\n}\n"
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	engine, key, err := acquireEngine(policy.Config{Paths: []string{file}, Entrypoint: "own/decision", Timeout: patience}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = releaseEngine(key) })
+	h := partsSite(t, dialect.OpenStack{}, patience, "")
+	h.engine = engine
+	if got, refusal := partsShown(t, h, "/openstack/latest/", "meta_data.json\nuser_data\n"); refusal != nil || got != "meta_data.json\n" {
+		t.Errorf("%q, %v", got, refusal)
 	}
 }
 
