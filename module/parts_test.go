@@ -415,6 +415,29 @@ deny contains "body" if {
 	}
 }
 
+// partsPlain is a dialect whose parts are asked for without a query.
+type partsPlain struct{ partsTree }
+
+func (d partsPlain) Below(r dialect.Request, members []string) dialect.Request {
+	r = d.partsTree.Below(r, members)
+	r.Query = nil
+	return r
+}
+
+// What a policy sees of a part's query is what a request for the part would have.
+func TestPartsHaveTheirOwnQuery(t *testing.T) {
+	h := partsSite(t, partsPlain{}, patience, "deny contains \"waits\" if {\n\tinput.request.query.v\n\tendswith(input.resource.key, \"/value\")\n}\n")
+	x, refusal := partsExchange(t, h, "/tree")
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	x.request.Query = url.Values{"v": {"1"}}
+	x.reply = &response.Answer{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"value": 1}`)}
+	if refusal := x.redact(); refusal != nil || string(x.reply.Body) != `{"value": 1}` {
+		t.Errorf("%s, %v", x.reply.Body, refusal)
+	}
+}
+
 // A policy that says nothing of a part has not allowed it, and ends nothing.
 func TestPartsThatAreUndefined(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "own.rego")

@@ -9,7 +9,11 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/metaguard/metaguard/module/canonical"
+	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/dialect"
 	"github.com/metaguard/metaguard/module/password"
+	"github.com/metaguard/metaguard/module/response"
 )
 
 // oneRecord is a latch for one instance.
@@ -60,6 +64,48 @@ func TestReadIsDelivered(t *testing.T) {
 		x.settleRead()
 		if _, _, refusal := keeper.Acknowledge(t.Context(), "i-1", "vm"); (refusal == nil) != test.fine || x.err != nil {
 			t.Errorf("%s: %v, %v", name, refusal, x.err)
+		}
+	}
+}
+
+// An acknowledgement whose answer there is no memory for is not sent: the server would
+// forget the password, and nobody would know.
+func TestAcknowledgementNeedsMemory(t *testing.T) {
+	keeper, err := password.NewKeeper(password.Config{Latch: new(oneRecord), Limits: password.Limits{MaxSize: 255}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, refusal := keeper.BeginRead(t.Context(), "i-1", "vm")
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	read.Saw(password.SeenPassword, []byte("made by the server"))
+	if refusal := read.Settle(true); refusal != nil {
+		t.Fatal(refusal)
+	}
+	x := &exchange{
+		h: &Handler{Response: ResponseConfig{MaxBuffer: 1 << 20}, budget: response.NewBudget(100)}, r: httptest.NewRequest(http.MethodGet, "/", nil),
+		request: new(canonical.Request), caller: new(decision.Caller),
+	}
+	if x.transaction.acknowledgement, _, refusal = keeper.Acknowledge(t.Context(), "i-1", "vm"); refusal != nil {
+		t.Fatal(refusal)
+	}
+	if refusal := x.forward(); refusal == nil || refusal.Code != "budget_full" || !x.unsent {
+		t.Errorf("%v, unsent: %v", refusal, x.unsent)
+	}
+}
+
+// A password is some instance's, or it is not written.
+func TestWriteWithoutInstance(t *testing.T) {
+	for instance, code := range map[string]string{"i-1": "", "": "write_without_instance"} {
+		x := &exchange{
+			h: &Handler{dialect: new(dialect.OpenStack)}, r: httptest.NewRequest(http.MethodPost, "/", nil),
+			request: &canonical.Request{Method: http.MethodPost, Segments: []string{"openstack", "latest", "password"}},
+			caller:  &decision.Caller{Source: "process", ID: "process:vm", InstanceID: instance},
+		}
+		refusal := x.classify()
+		if (refusal == nil) != (code == "") || refusal != nil && (refusal.Reason != decision.TargetUnknown || refusal.Code != code) {
+			t.Errorf("%q: %v", instance, refusal)
 		}
 	}
 }

@@ -88,7 +88,7 @@ func TestWhoWaitsHasTime(t *testing.T) {
 		{lastHop{named("usual"), named("long")}, waiting, "long"},
 		{lastHop{named("usual"), nil}, waiting, "usual"},
 	} {
-		if _, err := test.hop.RoundTrip(test.r); err == nil || !strings.Contains(err.Error(), test.want) { //nolint:bodyclose // there is no answer
+		if _, err := test.hop.RoundTrip(test.r); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v, want %s", err, test.want)
 		}
 	}

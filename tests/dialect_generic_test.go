@@ -208,6 +208,24 @@ func TestGenericPassword(t *testing.T) {
 	}
 }
 
+// What is hidden of a document is hidden of one that answers a write, too.
+func TestGenericAnswerToWrite(t *testing.T) {
+	t.Parallel()
+	s := newGenericSite(t, described, byAddress, map[string]string{"policy/team.rego": `package metaguard.team
+
+allow contains "events" if {
+	input.resource.key == "events"
+	input.caller.instance_id == "` + instance1 + `"
+}
+
+redact_keys contains "receipt" if input.resource.key == "events"
+`})
+	s.upstream.Script(func(string) string { return harness.OK(`{"name": "web-1", "receipt": "PLANTED"}`) })
+	if answer, want := s.ask(t, "127.0.0.1", "POST /v1/events", "Content-Length: 2\r\n\r\n{}"), `{"name": "web-1"}`; answer.Status != 200 || answer.Body != want {
+		t.Errorf("%d %s, want %s", answer.Status, answer.Body, want)
+	}
+}
+
 // A tree is redacted like the resources below it.
 func TestGenericTree(t *testing.T) {
 	t.Parallel()
