@@ -516,6 +516,11 @@ func TestCloudStackMetadata(t *testing.T) {
 		answer, _ := s.sends(t, "127.0.0.1", "GET", "/latest/meta-data/", "")
 		return answer.Body == hidden
 	})
+	for _, path := range []string{"/latest/meta-data/public-keys", "/latest/user-data"} { // which clients take for none
+		if answer, seen := s.sends(t, "127.0.0.1", "GET", path, ""); answer.Status != 404 || reason(answer) != "policy_deny" || len(seen) != 0 {
+			t.Errorf("%s: %d %q, the server saw %q", path, answer.Status, answer.Body, seen)
+		}
+	}
 }
 
 // A site whose server drops the header could only ever say no.
