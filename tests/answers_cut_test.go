@@ -214,7 +214,6 @@ func (a cutAnswer) wrong(method string, n int, reset bool, got reply, err error)
 func TestCutPasswordIsNotTheOneWritten(t *testing.T) {
 	t.Parallel()
 	s := prepareSite(t, byAddress, map[string]string{"policy/data.json": grant(instance1, "password:read")})
-	s.patient(t)
 	s.Run(s.address)
 	if answer := s.post(t, "", rsaAnswer); answer.Status != 200 {
 		t.Fatalf("%d %q", answer.Status, answer.Body)

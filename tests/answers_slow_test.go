@@ -208,7 +208,6 @@ func TestClientLeavesASilentServer(t *testing.T) {
 func TestServerRefuses(t *testing.T) {
 	t.Parallel()
 	s := prepareSite(t, byAddress, nil)
-	s.patient(t)
 	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\tprotocols h1 h2c\n\t}")
 	s.edit(t, "Caddyfile", "upstream "+s.upstream.Address, fmt.Sprintf("upstream 127.0.0.1:%d", harness.FreePort(t)))
 	s.Run(s.address)

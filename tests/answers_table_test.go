@@ -74,17 +74,9 @@ func prepareAnswerSite(t *testing.T, settings, upstream string, files map[string
 	t.Helper()
 	s := &answerSite{site: prepareSite(t, settings, files), cases: make(map[string][]harness.Step)}
 	s.server = harness.NewScripted(t, s.script)
-	s.patient(t)
 	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tservers {\n\t\tprotocols h1 h2c\n\t}")
 	s.edit(t, "Caddyfile", "upstream "+s.upstream.Address, "upstream "+s.server.Address+" {\n"+upstream+"\n\t\t}")
 	return s
-}
-
-// patient gives the policy more time: on a busy machine its timeout would
-// refuse what these tests ask for.
-func (s *site) patient(t *testing.T) {
-	t.Helper()
-	s.edit(t, "Caddyfile", "policy policy", "policy policy {\n\t\t\ttimeout 30s\n\t\t}")
 }
 
 // script finds the steps for a request. The server sees a GET, whatever the

@@ -163,7 +163,7 @@ func TestAzureCredentials(t *testing.T) {
 // A caller that is no instance gets nothing of one, though its target is known.
 func TestAzureOfAnother(t *testing.T) {
 	t.Parallel()
-	s := newAzureSite(t, "identify process {\n\ttarget remote_ip inventory.json\n}\npolicy policy", nil)
+	s := newAzureSite(t, "identify process {\n\ttarget remote_ip inventory.json\n}\n"+policyDirectory, nil)
 	for _, path := range []string{azureTokenPath, "/metadata/attested/document" + azureVersion, "/metadata/instance" + azureVersion} {
 		if answer := s.ask(t, "127.0.0.2", "GET "+path, azureMetadata); answer.Status != 403 || reason(answer) != "policy_deny" {
 			t.Errorf("%s: %d %q", path, answer.Status, answer.Body)

@@ -82,7 +82,7 @@ func TestEC2Credentials(t *testing.T) {
 // A caller that is no instance gets what was granted it, of what it may reach.
 func TestEC2CredentialsOfAnotherInstance(t *testing.T) {
 	t.Parallel()
-	s, authority := secureSite(t, "identify mtls {\n\ttarget request inventory.json\n}\npolicy policy", map[string]string{
+	s, authority := secureSite(t, "identify mtls {\n\ttarget request inventory.json\n}\n"+policyDirectory, map[string]string{
 		"policy/data.json": `{"metaguard": {"grants": {"caller_id": {"subject:CN=all": ["credentials:read", "target:any"], "subject:CN=own": ["credentials:read"], "subject:CN=other": ["metadata:read", "target:any"]}}}}`,
 	})
 	service := harness.NewEC2(t, harness.EC2Values(), false)

@@ -58,7 +58,7 @@ func named(common string, spiffe ...string) *x509.Certificate {
 // it names, and only what is in the inventory can be named.
 func TestMTLS(t *testing.T) {
 	t.Parallel()
-	s, authority := secureSite(t, "identify mtls {\n\ttarget request inventory.json\n}\nassert neutron {env.METAGUARD_NEUTRON_SECRET}\npolicy policy", map[string]string{
+	s, authority := secureSite(t, "identify mtls {\n\ttarget request inventory.json\n}\nassert neutron {env.METAGUARD_NEUTRON_SECRET}\n"+policyDirectory, map[string]string{
 		"policy/data.json": `{"metaguard": {"grants": {"caller_id": {"spiffe://example.org/backup": ["userdata:read", "target:any"], "subject:CN=near": ["userdata:read"]}}}}`,
 	})
 	s.Run(s.address)
@@ -115,7 +115,7 @@ func TestMTLS(t *testing.T) {
 // The latch and the fingerprint are the target's, whoever writes or reads.
 func TestTargetPassword(t *testing.T) {
 	t.Parallel()
-	s, authority := secureSite(t, "identify mtls {\n\ttarget request inventory.json\n}\nidentify remote_ip inventory.json\npolicy policy", map[string]string{
+	s, authority := secureSite(t, "identify mtls {\n\ttarget request inventory.json\n}\nidentify remote_ip inventory.json\n"+policyDirectory, map[string]string{
 		"policy/data.json": `{"metaguard": {"grants": {"caller_id": {"subject:CN=rescue": ["password:read", "password:write", "target:any"]}}}}`,
 	})
 	s.Run(s.address)
@@ -147,7 +147,7 @@ func TestTargetPassword(t *testing.T) {
 // A certificate that expires ends what its connection may do.
 func TestMTLSExpires(t *testing.T) {
 	t.Parallel()
-	s, authority := secureSite(t, "identify mtls\npolicy policy", map[string]string{
+	s, authority := secureSite(t, "identify mtls\n"+policyDirectory, map[string]string{
 		"policy/data.json": `{"metaguard": {"grants": {"caller_id": {"subject:CN=short": ["userdata:read"]}}}}`,
 	})
 	s.Run(s.address)

@@ -92,7 +92,12 @@ http://:%s {
 `, strings.TrimPrefix(address, "127.0.0.1:"), upstream, settings)
 }
 
-const byAddress = "identify remote_ip inventory.json\npolicy policy"
+const (
+	// policyDirectory gives the policy more time than an operator would: on a
+	// busy machine its timeout would refuse what tests ask for.
+	policyDirectory = "policy policy {\n\ttimeout 30s\n}"
+	byAddress       = "identify remote_ip inventory.json\n" + policyDirectory
+)
 
 // get sends a plain GET.
 func (s *site) get(t *testing.T, path string) harness.Answer {

@@ -37,7 +37,6 @@ func TestListingsNameWhatCanBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := prepareSite(t, byAddress, map[string]string{"policy/team.rego": "package metaguard.team\n\n" + rules})
-			s.patient(t)
 			s.Run(s.address)
 			partsServer(s, entries...)
 			for _, version := range []string{"latest", "2016-10-06", "2012-08-10"} {
@@ -65,7 +64,6 @@ func TestListingsThatCannotBeJudged(t *testing.T) {
 	t.Parallel()
 	const directory = "/openstack/latest/"
 	s := prepareSite(t, byAddress, map[string]string{"policy/team.rego": "package metaguard.team\n\ndeny contains \"x\" if {\n\tinput.resource.key == \"user_data\"\n\tto_number(input.resource.key) == 1\n}\n"})
-	s.patient(t)
 	s.Run(s.address)
 	partsServer(s, "meta_data.json", "user_data")
 	if answer := s.get(t, directory); answer.Status != 503 || reason(answer) != "policy_error" {
@@ -90,7 +88,6 @@ func TestListingsThatCannotBeJudged(t *testing.T) {
 func TestListingsInAuditMode(t *testing.T) {
 	t.Parallel()
 	s := prepareSite(t, byAddress+"\nmode audit", map[string]string{"policy/team.rego": "package metaguard.team\n\ndeny contains \"x\" if input.resource.dialect == \"openstack\"\n"})
-	s.patient(t)
 	s.Run(s.address)
 	partsServer(s, "meta_data.json", "password", "future")
 	if answer := s.get(t, "/openstack/latest/"); answer.Status != 200 || answer.Body != "meta_data.json\npassword\nfuture\n" {

@@ -57,7 +57,7 @@ func (m *managed) startJSON(t *testing.T, config string) string {
 func TestProcessAdmin(t *testing.T) {
 	t.Parallel()
 	const refused = "identify process cannot stand beside an admin API that every local process can reach"
-	m := prepareManaged(t, "identify process\npolicy policy", nil)
+	m := prepareManaged(t, "identify process\n"+policyDirectory, nil)
 	open := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
 	for name, listen := range map[string]string{
 		"on TCP":                open,
@@ -87,7 +87,7 @@ func TestIdentityReloads(t *testing.T) {
 	t.Parallel()
 	tokens := newIssuer(t)
 	m := newManaged(t, "identify jwt {\n\tissuer https://issuer.example\n\taudience metaguard\n\tjwks keys.json\n\ttarget request inventory.json\n}\nidentify keystone {\n\turl "+
-		tokens.keystone+"/v3\n\ttarget request inventory.json\n}\nidentify process {\n\ttarget request inventory.json\n}\npolicy policy",
+		tokens.keystone+"/v3\n\ttarget request inventory.json\n}\nidentify process {\n\ttarget request inventory.json\n}\n"+policyDirectory,
 		map[string]string{"keys.json": tokens.keys})
 	config := m.withAdmin(t, m.admin.Listen)
 	count := func() (descriptors, goroutines int) {

@@ -140,7 +140,7 @@ func TestWriteOutlivesItsClient(t *testing.T) {
 // logging.caddy (I3).
 func TestNoSecretInAnyLog(t *testing.T) {
 	t.Parallel()
-	s := prepareSite(t, neutronFrom("127.0.0.0/8")+"\npolicy policy", map[string]string{
+	s := prepareSite(t, neutronFrom("127.0.0.0/8")+"\n"+policyDirectory, map[string]string{
 		"logging.caddy":    shippedFile(t, "logging.caddy"),
 		"policy/data.json": grant(instance1, "password:read"),
 	})
@@ -391,7 +391,7 @@ func TestRefusalAsJSON(t *testing.T) {
 func TestStatusesForAnAgent(t *testing.T) {
 	t.Parallel()
 	const agent, other = "127.0.0.2", "127.0.0.1"
-	s := newSite(t, neutronFrom(agent+"/32")+"\nidentify remote_ip inventory.json\ndeny_status 404\npolicy policy", map[string]string{
+	s := newSite(t, neutronFrom(agent+"/32")+"\nidentify remote_ip inventory.json\ndeny_status 404\n"+policyDirectory, map[string]string{
 		"policy/team.rego": "package metaguard.team\n\n" +
 			"deny contains \"no_writes\" if {\n\tinput.resource.action == \"write\"\n\tinput.request.body.size == 2\n}\n\n" +
 			"deny contains \"fails\" if {\n\tinput.resource.kind == \"network\"\n\tto_number(input.caller.id) > 0\n}\n",

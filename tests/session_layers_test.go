@@ -96,7 +96,7 @@ func TestSessionOverUnixSocket(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "s")
-	s := prepareSite(t, "identify anonymous\npolicy policy\nsession required", map[string]string{
+	s := prepareSite(t, "identify anonymous\n"+policyDirectory+"\nsession required", map[string]string{
 		"policy/team.rego": "package metaguard.team\n\nallow contains \"socket\" if input.resource.kind == \"token\"\n",
 	})
 	s.edit(t, "Caddyfile", "bind 127.0.0.1", "bind 127.0.0.1 unix/"+socket)

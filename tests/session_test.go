@@ -340,7 +340,7 @@ func TestSessionOff(t *testing.T) {
 // Anonymous callers share a token by grant only, and a policy can refuse one.
 func TestSessionTokenByPolicy(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "identify remote_ip inventory.json\nidentify anonymous\npolicy policy\nsession required", map[string]string{
+	s := newSite(t, "identify remote_ip inventory.json\nidentify anonymous\n"+policyDirectory+"\nsession required", map[string]string{
 		"policy/team.rego": `package metaguard.team
 
 deny contains "no_token_for_two" if {
