@@ -229,7 +229,7 @@ func releaseEngine(key string) error {
 
 // Interface guards.
 var (
-	_ caddy.App            = (*App)(nil)
-	_ caddy.Provisioner    = (*App)(nil)
-	_ caddy.Destructor     = (*pooledEngine)(nil)
+	_ caddy.App         = (*App)(nil)
+	_ caddy.Provisioner = (*App)(nil)
+	_ caddy.Destructor  = (*pooledEngine)(nil)
 )

@@ -3,8 +3,8 @@
 package identity
 
 import (
-	"fmt"
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
