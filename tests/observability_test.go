@@ -308,4 +308,3 @@ func ours(page string) string {
 	}
 	return b.String()
 }
-

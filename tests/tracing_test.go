@@ -164,31 +164,38 @@ func TestTracing(t *testing.T) {
 	}{
 		{
 			"allowed", "GET /openstack/latest/meta_data.json HTTP/1.1\r\n" + agent, "identify decide upstream normalise redact",
-			map[string]string{"verdict": "allow", "reason": "policy_allow", "outcome": "forwarded", "resource": "metadata", "action": "read", "mode": "enforce", "caller": "instance:" + instance1}, "",
+			map[string]string{"verdict": "allow", "reason": "policy_allow", "outcome": "forwarded", "resource": "metadata", "action": "read", "mode": "enforce", "caller": "instance:" + instance1},
+			"",
 		},
 		{
 			"denied", "GET /unknown HTTP/1.1\r\n" + agent, "identify decide",
-			map[string]string{"verdict": "deny", "reason": "policy_deny", "outcome": "refused", "resource": "unknown"}, "",
+			map[string]string{"verdict": "deny", "reason": "policy_deny", "outcome": "refused", "resource": "unknown"},
+			"",
 		},
 		{
 			"ambiguous", "GET /openstack/../latest?token=" + marker("query") + " HTTP/1.1\r\n" + agent, "",
-			map[string]string{"verdict": "deny", "reason": "request_ambiguous", "source": "", "resource": "", "revision": ""}, "",
+			map[string]string{"verdict": "deny", "reason": "request_ambiguous", "source": "", "resource": "", "revision": ""},
+			"",
 		},
 		{
 			"wrong signature", "GET /openstack HTTP/1.1\r\n" + agentHeaders(instance1, sign("another")), "identify",
-			map[string]string{"reason": "identity_invalid", "code": "neutron_signature_wrong", "source": "neutron"}, "",
+			map[string]string{"reason": "identity_invalid", "code": "neutron_signature_wrong", "source": "neutron"},
+			"",
 		},
 		{
 			"broken by the server", "GET /openstack/latest/network_data.json HTTP/1.1\r\n" + agent, "identify decide upstream",
-			map[string]string{"verdict": "allow", "reason": "response_incomplete", "code": "reset", "outcome": "failed"}, "upstream",
+			map[string]string{"verdict": "allow", "reason": "response_incomplete", "code": "reset", "outcome": "failed"},
+			"upstream",
 		},
 		{
 			"written", "POST " + password + " HTTP/1.1\r\n" + agent, "identify decide latch latch upstream normalise redact latch",
-			map[string]string{"verdict": "allow", "outcome": "forwarded", "resource": "password", "action": "write"}, "",
+			map[string]string{"verdict": "allow", "outcome": "forwarded", "resource": "password", "action": "write"},
+			"",
 		},
 		{
 			"not what was written", "GET " + password + " HTTP/1.1\r\n" + agent, "identify decide upstream normalise latch",
-			map[string]string{"verdict": "allow", "reason": "password_mismatch", "outcome": "failed"}, "normalise",
+			map[string]string{"verdict": "allow", "reason": "password_mismatch", "outcome": "failed"},
+			"normalise",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
