@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/metaguard/metaguard/module/identity"
@@ -40,6 +39,8 @@ type App struct {
 	passwords   []*passwords
 	candidates  []*candidate
 	assertions  []*addressAssertion
+	sites       []*Handler
+	named       map[string]int // how many sites bear a name
 }
 
 // CaddyModule returns the Caddy module information.
@@ -114,6 +115,7 @@ type starter interface{ Start() error }
 
 // add takes over what a site provisioned.
 func (a *App) add(h *Handler) {
+	a.sites = append(a.sites, h)
 	a.engines = append(a.engines, h.engine)
 	if h.candidate != nil {
 		a.candidates = append(a.candidates, h.candidate)
@@ -227,8 +229,7 @@ func releaseEngine(key string) error {
 
 // Interface guards.
 var (
-	_ caddy.App            = (*App)(nil)
-	_ caddy.Provisioner    = (*App)(nil)
-	_ caddy.Destructor     = (*pooledEngine)(nil)
-	_ prometheus.Collector = (*appCollector)(nil)
+	_ caddy.App         = (*App)(nil)
+	_ caddy.Provisioner = (*App)(nil)
+	_ caddy.Destructor  = (*pooledEngine)(nil)
 )

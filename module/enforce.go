@@ -116,5 +116,6 @@ func (x *exchange) settleWrite(after *decision.Refusal) *decision.Refusal {
 	case after == nil:
 		outcome = password.OutcomeOf(x.reply.Status)
 	}
+	x.h.metrics.passwordWrites.WithLabelValues(outcome.String()).Inc()
 	return x.reservation.Settle(outcome)
 }

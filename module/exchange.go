@@ -36,6 +36,7 @@ type exchange struct {
 	agent   bool // a Neutron agent that this site trusts is in front
 
 	request      *canonical.Request
+	claimed      string // the source that claimed the request, or ""
 	caller       *decision.Caller
 	allowance    *allowance // nil: not limited
 	target       decision.Target
@@ -90,6 +91,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		verdict: decision.Deny,
 		outcome: outcomeRefused,
 	}
+	h.metrics.inFlight.Inc()
 	x.peer, x.peerErr = identity.Peer(r)
 	x.agent = h.identities.Trusts(x.peer)
 	w.Header().Set(decisionHeader, x.id)
@@ -116,7 +118,8 @@ func (x *exchange) identify() (refusal *decision.Refusal) {
 	if x.peerErr != nil {
 		return decision.RefuseWith(decision.IdentityInvalid, "peer", x.peerErr)
 	}
-	x.caller, refusal = x.h.identities.Identify(x.r, x.peer)
+	x.caller, x.claimed, refusal = x.h.identities.Identify(x.r, x.peer)
+	x.h.metrics.identified(x.claimed, refusal)
 	return refusal
 }
 

@@ -28,7 +28,7 @@ func (h *Handler) guard(x *exchange) *decision.Refusal {
 	if refusal := x.canonicalize(); refusal != nil {
 		return refusal
 	}
-	if refusal := x.identify(); refusal != nil {
+	if refusal := x.traced("identify", x.identify); refusal != nil {
 		return refusal
 	}
 	if refusal := x.limit(); refusal != nil {
@@ -43,7 +43,7 @@ func (h *Handler) guard(x *exchange) *decision.Refusal {
 	if refusal := x.completeBody(); refusal != nil {
 		return refusal
 	}
-	denial := x.decide()
+	denial := x.traced("decide", x.decide)
 	if refusal := x.record(denial); refusal != nil {
 		return refusal
 	}
@@ -67,15 +67,15 @@ func (x *exchange) pass() *decision.Refusal {
 	if x.transaction.done {
 		return x.answerAcknowledged()
 	}
-	refusal := x.forward()
+	refusal := x.traced("upstream", x.forward)
 	if x.writer.Streaming() {
 		return refusal // all that there is was passed on already
 	}
 	if refusal == nil {
-		refusal = x.normalize()
+		refusal = x.traced("normalise", x.normalize)
 	}
 	if refusal == nil {
-		refusal = x.redact()
+		refusal = x.traced("redact", x.redact)
 	}
 	if failure := x.settleWrite(refusal); refusal == nil {
 		refusal = failure

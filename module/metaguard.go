@@ -151,7 +151,9 @@ type Handler struct {
 	waits               *waits
 	waitingTransport    *reverseproxy.HTTPTransport // nil: nothing waits
 	responseRules       *response.Rules
-	audited             bool
+	site                string // its name in metrics and traces
+	metrics             *siteMetrics
+	metricsKey          string
 	upstreamProvisioned bool
 	logger              *zap.Logger
 	decisions           *zap.Logger

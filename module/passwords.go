@@ -84,6 +84,7 @@ func (h *Handler) provisionPassword(ctx caddy.Context) error {
 	if err := p.checkKeyPlace(settings.FingerprintKeys); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
+	p.config.Latch = h.metrics.measured(latch)
 	if _, err := password.NewKeeper(p.config); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}

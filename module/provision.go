@@ -41,9 +41,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("the metaguard app is a %T", loaded)
 	}
+	h.site = app.nameSite(ctx)
 	for _, step := range []func(caddy.Context) error{
 		h.provisionDialect,
 		h.provisionIdentities,
+		h.provisionMetrics,
 		h.provisionSession,
 		h.provisionCanonicalizer,
 		h.provisionPassword,
@@ -62,12 +64,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("limit: %w", err)
 		}
 	}
-	h.waits = newWaits(ctx)
+	h.waits = newWaits(ctx, h.metrics.waiting)
 	h.budget = response.NewBudget(h.Response.MaxTotal)
 	app.add(h)
 	if h.Mode == modeAudit {
-		h.audited = true
-		auditSites.Inc()
 		h.logger.Warn("AUDIT MODE: what the policy refuses is forwarded and published as would_deny")
 	}
 	return nil
@@ -263,11 +263,13 @@ func (h *Handler) Validate() error {
 // Cleanup gives back what Provision took. Requests may still be on their way:
 // what they use goes on working. It does no harm after a failed Provision.
 func (h *Handler) Cleanup() error {
-	if h.audited {
-		h.audited = false
-		auditSites.Dec()
-	}
 	var failures []error
+	if h.metricsKey != "" {
+		key := h.metricsKey
+		h.metricsKey = ""
+		_, err := counted.Delete(key)
+		failures = append(failures, err)
+	}
 	if h.upstreamProvisioned {
 		h.upstreamProvisioned = false
 		failures = append(failures, h.Upstream.Cleanup())

@@ -17,7 +17,7 @@ import (
 
 // publish runs once at the end of every request, by defer: also after an early
 // refusal, a panic, or when the client hung up. It writes the one
-// decision-log line, the metrics, the variables and the access-log fields.
+// decision-log line, the metrics, the span, the variables and the access-log fields.
 func (x *exchange) publish() {
 	cause := recover()
 	if cause != nil {
@@ -34,6 +34,7 @@ func (x *exchange) publish() {
 		x.outcome = outcomeAborted
 	}
 	x.observe()
+	x.traceRequest()
 	x.setVariables() // again: the client may have gone meanwhile
 	x.log()
 	if cause != nil || x.cut {

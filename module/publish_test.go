@@ -35,6 +35,7 @@ func TestPanicIsPublishedOnce(t *testing.T) {
 	h := &Handler{
 		Mode: modeEnforce, dialect: defective{}, identities: identity.Chain{new(identity.Anonymous)},
 		canonicalizer: canonicalizer, budget: response.NewBudget(1), logger: zap.New(core), decisions: zap.New(core),
+		metrics: newSiteMetrics("test", "openstack"),
 	}
 	r := httptest.NewRequest(http.MethodGet, "/openstack/latest/password", nil)
 	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, map[string]any{}))

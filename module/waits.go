@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -34,13 +35,15 @@ type waits struct {
 	over context.Context //nolint:containedctx // ends when the server shuts down, with no call
 	end  context.CancelFunc
 
+	gauge prometheus.Gauge
+
 	mu      sync.Mutex
 	all     int
 	callers map[string]int
 }
 
-func newWaits(ctx caddy.Context) *waits {
-	w := &waits{callers: make(map[string]int)}
+func newWaits(ctx caddy.Context, gauge prometheus.Gauge) *waits {
+	w := &waits{gauge: gauge, callers: make(map[string]int)}
 	w.over, w.end = context.WithCancel(context.Background())
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterOnShutdown(w.end)
@@ -84,11 +87,11 @@ func (w *waits) begin(caller string, cancel context.CancelFunc) (done func(), _ 
 	}
 	w.all++
 	w.callers[caller]++
-	waiting.Inc()
+	w.gauge.Inc()
 	stop := context.AfterFunc(w.over, cancel)
 	return func() {
 		stop()
-		waiting.Dec()
+		w.gauge.Dec()
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.all--

@@ -12,7 +12,7 @@ import (
 )
 
 func newTestWaits() *waits {
-	w := &waits{callers: make(map[string]int)}
+	w := &waits{callers: make(map[string]int), gauge: newSiteMetrics("test", "gce").waiting}
 	w.over, w.end = context.WithCancel(context.Background())
 	return w
 }

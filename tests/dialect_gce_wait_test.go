@@ -87,7 +87,7 @@ func TestGCEWaiting(t *testing.T) {
 	}
 	goroutines, resident := s.usage(t)
 	clients := gceWait(t, s, gceWaiters)
-	if waiting := s.admin.Metrics(t, "caddy_metaguard_waiting_requests")[""]; waiting != gceWaiters {
+	if waiting := s.admin.Total(t, "caddy_metaguard_waiting_requests"); waiting != gceWaiters {
 		t.Errorf("%v requests are counted as waiting", waiting)
 	}
 	during, residentDuring := s.usage(t)
@@ -115,7 +115,7 @@ func TestGCEWaiting(t *testing.T) {
 	clients = gceWait(t, s, 3)
 	clients[0].Reset()
 	s.Eventually("who left is gone from the server", func() bool { return s.server.Waiting() == 2 })
-	s.Eventually("its place is free", func() bool { return s.admin.Metrics(t, "caddy_metaguard_waiting_requests")[""] == 2 })
+	s.Eventually("its place is free", func() bool { return s.admin.Total(t, "caddy_metaguard_waiting_requests") == 2 })
 
 	clients = append(clients[1:], gceWait(t, s, gceWaiters-2)...)
 	output, err := s.Command("reload", "--config", "Caddyfile", "--force", "--address", s.admin.Address)

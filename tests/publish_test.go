@@ -304,7 +304,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.ask(t, "/openstack/latest/user_data") // also where the old listener resets the first connection
-	allowed := `{dialect="openstack",outcome="forwarded",reason="policy_allow",resource="userdata",verdict="allow"}`
+	allowed := `{dialect="openstack",outcome="forwarded",reason="policy_allow",resource="userdata",site="` + m.address + `",verdict="allow"}`
 	m.Eventually("the counter goes on where it was", func() bool { return m.admin.Metrics(t, name)[allowed] == 2 })
 	after := m.admin.Metrics(t, name)
 	sum := 0.0
@@ -320,14 +320,22 @@ func TestMetrics(t *testing.T) {
 
 	closed := map[string][]string{
 		"verdict": {"allow", "deny", "would_deny"},
-		"outcome": {"forwarded", "streamed", "empty", "refused", "failed", "aborted", "panic"},
+		"outcome": {
+			"forwarded", "streamed", "empty", "refused", "failed", "aborted", "panic",
+			"accepted", "already_set", "unsent", "unknown", // of password writes
+		},
 		"resource": {
 			"listing", "metadata", "password", "userdata", "vendordata", "network", "credentials", "token", "health", "unknown",
 		},
-		"dialect": {"openstack"},
-		"what":    {"json_member", "listing_entry", "password_key"},
-		"result":  {"ok", "failed", "same", "different", "dropped"},
-		"reason":  {"lost", "buffer_full", "rate_limit", "encoding"}, // of events that were dropped
+		"dialect":   {"openstack"},
+		"what":      {"json_member", "listing_entry", "password_key"},
+		"result":    {"ok", "failed", "same", "different", "dropped", "conflict", "corrupt", "timeout", "identified"},
+		"reason":    {"lost", "buffer_full", "rate_limit", "encoding"}, // of events that were dropped
+		"site":      {m.address},
+		"source":    {"remote_ip", "none"},
+		"operation": {"load", "swap", "reset"},
+		"mode":      {"enforce", "audit"},
+		"latch":     {"file"},
 	}
 	for _, reason := range decision.Reasons() {
 		closed["reason"] = append(closed["reason"], string(reason))
@@ -339,7 +347,7 @@ func TestMetrics(t *testing.T) {
 		}
 		for _, match := range label.FindAllStringSubmatch(line, -1) {
 			switch name, value := match[1], match[2]; name {
-			case "le", "engine", "inventory": // one to a bucket, policy, file
+			case "le", "engine", "revision", "inventory": // one to a bucket, policy, file
 			default:
 				if !slices.Contains(closed[name], value) {
 					t.Errorf("%s=%q is in no closed set: %s", name, value, line)

@@ -36,18 +36,19 @@ func (c Chain) Validate() error {
 }
 
 // Identify asks the sources in their order. The first claim decides; without
-// any the request ends with identity_missing.
-func (c Chain) Identify(r *http.Request, peer netip.Addr) (*decision.Caller, *decision.Refusal) {
+// any the request ends with identity_missing. It also gives the name of the
+// source that claimed the request, or "".
+func (c Chain) Identify(r *http.Request, peer netip.Addr) (_ *decision.Caller, claimed string, _ *decision.Refusal) {
 	for _, source := range c {
 		caller, refusal := source.Identify(r, peer)
 		if refusal != nil {
-			return nil, refusal
+			return nil, source.Name(), refusal
 		}
 		if caller != nil {
-			return caller, nil
+			return caller, source.Name(), nil
 		}
 	}
-	return nil, decision.Refuse(decision.IdentityMissing, "identity_unclaimed")
+	return nil, "", decision.Refuse(decision.IdentityMissing, "identity_unclaimed")
 }
 
 // TargetRule says on whose data the caller acts that a source of the chain

@@ -4,6 +4,7 @@ package identity
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -86,22 +87,24 @@ func TestChainIdentify(t *testing.T) {
 		caller *decision.Caller
 		reason decision.Reason
 		asked  int
+		claims string
 	}{
-		"nobody there":       {nil, nil, decision.IdentityMissing, 0},
-		"nobody claims":      {[]*fake{{}, {}}, nil, decision.IdentityMissing, 2},
-		"first claims":       {[]*fake{{caller: caller}, {caller: other}}, caller, "", 1},
-		"second claims":      {[]*fake{{}, {caller: other}}, other, "", 2},
-		"no falling-through": {[]*fake{{refusal: refusal}, {caller: other}}, nil, decision.IdentityInvalid, 1},
-		"both is a refusal":  {[]*fake{{caller: caller, refusal: refusal}}, nil, decision.IdentityInvalid, 1},
+		"nobody there":       {nil, nil, decision.IdentityMissing, 0, ""},
+		"nobody claims":      {[]*fake{{}, {}}, nil, decision.IdentityMissing, 2, ""},
+		"first claims":       {[]*fake{{caller: caller}, {caller: other}}, caller, "", 1, "source0"},
+		"second claims":      {[]*fake{{}, {caller: other}}, other, "", 2, "source1"},
+		"no falling-through": {[]*fake{{refusal: refusal}, {caller: other}}, nil, decision.IdentityInvalid, 1, "source0"},
+		"both is a refusal":  {[]*fake{{caller: caller, refusal: refusal}}, nil, decision.IdentityInvalid, 1, "source0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var chain Chain
-			for _, source := range test.chain {
+			for i, source := range test.chain {
+				source.name = fmt.Sprint("source", i)
 				chain = append(chain, source)
 			}
-			got, refused := chain.Identify(request(http.Header{}), stranger)
-			if got != test.caller {
-				t.Errorf("caller %+v", got)
+			got, claimed, refused := chain.Identify(request(http.Header{}), stranger)
+			if got != test.caller || claimed != test.claims {
+				t.Errorf("caller %+v, claimed by %q", got, claimed)
 			}
 			switch {
 			case test.reason == "" && refused != nil, test.reason != "" && (refused == nil || refused.Reason != test.reason):
@@ -121,15 +124,15 @@ func TestChainIdentify(t *testing.T) {
 func TestChainOfRealSources(t *testing.T) {
 	neutron, inventory := newNeutron(t), newRemoteIP(t, `[{"address":"192.0.2.7","instance_id":"`+instanceB+`"}]`)
 	forged := request(signed("wrong"))
-	_, refusal := Chain{neutron, new(Anonymous)}.Identify(forged, loopback)
+	_, _, refusal := Chain{neutron, new(Anonymous)}.Identify(forged, loopback)
 	if refusal == nil || refusal.Code != "neutron_signature_wrong" {
 		t.Errorf("forged: %v", refusal)
 	}
-	_, refusal = Chain{neutron, inventory}.Identify(request(signed(planted)), stranger)
+	_, _, refusal = Chain{neutron, inventory}.Identify(request(signed(planted)), stranger)
 	if refusal == nil || refusal.Code != "neutron_sender_untrusted" {
 		t.Errorf("stranger, neutron first: %v", refusal)
 	}
-	caller, refusal := Chain{inventory, neutron}.Identify(request(signed(planted)), stranger)
+	caller, _, refusal := Chain{inventory, neutron}.Identify(request(signed(planted)), stranger)
 	if refusal != nil || caller.Source != "remote_ip" || caller.InstanceID != instanceB {
 		t.Errorf("stranger, inventory first: %+v, %v", caller, refusal)
 	}

@@ -239,6 +239,9 @@ func (j *JWT) TargetRule() *TargetRule { return j.Target }
 // provisioned.
 func (j *JWT) Status() JWTStatus { return j.keys.status() }
 
+// CountLookups has the loads of key sets counted.
+func (j *JWT) CountLookups(count func(Lookup)) { j.keys.lookups.count = count }
+
 // checkIssuer refuses what no caller's id could hold.
 func checkIssuer(issuer string) error {
 	switch {
@@ -285,4 +288,5 @@ var (
 	_ Source                = (*JWT)(nil)
 	_ Starter               = (*JWT)(nil)
 	_ Targeter              = (*JWT)(nil)
+	_ Asker                 = (*JWT)(nil)
 )

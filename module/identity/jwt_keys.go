@@ -38,6 +38,7 @@ type jwtKeys struct {
 	renewal  time.Duration // minRenewal, but in tests; 0: an unknown key asks for no load
 	wait     time.Duration // maxKeyWait, but in tests
 	logger   *zap.Logger
+	lookups  counter
 
 	state atomic.Pointer[jwtState]
 	ready chan struct{} // closed once there are keys
@@ -174,8 +175,10 @@ func (k *jwtKeys) refresh(ctx context.Context) int {
 	case err != nil && ctx.Err() != nil:
 		return old.failures // ended meanwhile: no fault of the issuer's
 	case err != nil:
+		k.lookups.add(LookupFailed)
 		k.failed(old, err)
 	default:
+		k.lookups.add(LookupAnswered)
 		k.accept(set)
 		if set != old.set || old.failures > 0 {
 			k.logger.Info("keys of tokens loaded",

@@ -197,6 +197,10 @@ func (k *Keystone) Headers() []string {
 // TargetRule says on whose data these callers act; nil: nobody said.
 func (k *Keystone) TargetRule() *TargetRule { return k.Target }
 
+// CountLookups has the questions to Keystone counted, and the tokens for which it
+// was not asked. Requests that share a question count it once.
+func (k *Keystone) CountLookups(count func(Lookup)) { k.tokens.lookups.count = count }
+
 func (k *Keystone) setDefaults() {
 	if k.Cache == 0 {
 		k.Cache = caddy.Duration(defaultKeystoneCache)
@@ -243,4 +247,5 @@ var (
 	_ Source                = (*Keystone)(nil)
 	_ Starter               = (*Keystone)(nil)
 	_ Targeter              = (*Keystone)(nil)
+	_ Asker                 = (*Keystone)(nil)
 )

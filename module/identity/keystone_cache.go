@@ -39,6 +39,7 @@ type tokenCache struct {
 	taken    *otter.Cache[tokenHash, takenToken]
 	refused  *otter.Cache[tokenHash, refusedToken]
 	flights  flights
+	lookups  counter
 }
 
 type takenToken struct {
@@ -69,13 +70,17 @@ func newTokenCache(ask askKeystone, lifetime time.Duration, size int) (*tokenCac
 // that is on its way.
 func (c *tokenCache) check(ctx context.Context, token string) (*keystoneUser, *decision.Refusal) {
 	if c.lifetime <= 0 {
-		return c.ask(ctx, token)
+		user, refusal := c.ask(ctx, token)
+		c.lookups.ended(refusal)
+		return user, refusal
 	}
 	key, now := c.hasher.hash(token), c.now()
 	if entry, ok := c.taken.GetIfPresent(key); ok && now.Before(entry.until) && now.Before(entry.user.expires) {
+		c.lookups.add(LookupCached)
 		return entry.user, nil
 	}
 	if entry, ok := c.refused.GetIfPresent(key); ok && now.Before(entry.until) {
+		c.lookups.add(LookupCached)
 		return nil, invalid(entry.code)
 	}
 	return c.flights.join(ctx, key, func(ctx context.Context) (*keystoneUser, *decision.Refusal) {
@@ -88,6 +93,7 @@ func (c *tokenCache) check(ctx context.Context, token string) (*keystoneUser, *d
 func (c *tokenCache) learn(ctx context.Context, key tokenHash, token string) (*keystoneUser, *decision.Refusal) {
 	asked := c.now()
 	user, refusal := c.ask(ctx, token)
+	c.lookups.ended(refusal)
 	switch {
 	case refusal == nil:
 		c.refused.Invalidate(key)

@@ -27,6 +27,8 @@ const (
 	// maxKeystoneAnswer is the longest answer in bytes. Without the catalog,
 	// which is not asked for, it has some thousands.
 	maxKeystoneAnswer = 1 << 20
+	// codeAbandoned: the client hung up before there was an answer.
+	codeAbandoned = "keystone_abandoned"
 )
 
 // keystoneClient asks Keystone to validate tokens. It is safe for concurrent
@@ -88,7 +90,7 @@ func (c *keystoneClient) ask(ctx context.Context, token string) (*keystoneUser, 
 	case c.slots <- struct{}{}:
 	case <-asking.Done():
 		if ctx.Err() != nil {
-			return nil, unavailable("keystone_abandoned")
+			return nil, unavailable(codeAbandoned)
 		}
 		return nil, unavailableBecause("keystone_busy", fmt.Errorf("%d other tokens are being asked about", keystoneSlots))
 	}
@@ -101,7 +103,7 @@ func (c *keystoneClient) ask(ctx context.Context, token string) (*keystoneUser, 
 	body, err := c.validate(asking, token)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, unavailable("keystone_abandoned")
+			return nil, unavailable(codeAbandoned)
 		}
 		return nil, refusalOf(err)
 	}

@@ -43,7 +43,7 @@ func (f *flights) join(ctx context.Context, key tokenHash, ask func(context.Cont
 		return shared.user, shared.refusal
 	case <-ctx.Done():
 		f.leave(key, shared)
-		return nil, unavailable("keystone_abandoned")
+		return nil, unavailable(codeAbandoned)
 	}
 }
 

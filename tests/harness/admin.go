@@ -108,3 +108,12 @@ func (a *Admin) Metrics(tb testing.TB, name string) map[string]float64 {
 	}
 	return samples
 }
+
+// Total is the sum of all samples of one metric.
+func (a *Admin) Total(tb testing.TB, name string) (sum float64) {
+	tb.Helper()
+	for _, value := range a.Metrics(tb, name) {
+		sum += value
+	}
+	return sum
+}
