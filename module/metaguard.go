@@ -149,6 +149,7 @@ type Handler struct {
 	budget              *response.Budget
 	limits              *limits
 	waits               *waits
+	hop                 *lastHop
 	waitingTransport    *reverseproxy.HTTPTransport // nil: nothing waits
 	responseRules       *response.Rules
 	audited             bool

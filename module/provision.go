@@ -268,6 +268,9 @@ func (h *Handler) Cleanup() error {
 		auditSites.Dec()
 	}
 	var failures []error
+	if h.hop != nil {
+		h.hop.retire()
+	}
 	if h.upstreamProvisioned {
 		h.upstreamProvisioned = false
 		failures = append(failures, h.Upstream.Cleanup())
