@@ -34,6 +34,7 @@ func init() {
 // reload that is the whole of it: see [Handler.Provision].
 type App struct {
 	ctx         caddy.Context
+	logger      *zap.Logger
 	sources     identity.Chain // of all sites
 	engines     []*pooledEngine
 	background  []starter
@@ -54,7 +55,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision registers the metrics with this configuration's registry.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx = ctx
+	a.ctx, a.logger = ctx, ctx.Logger()
 	return registerMetrics(ctx.GetMetricsRegistry(), a)
 }
 
