@@ -118,7 +118,7 @@ func (a *App) resetPassword(ctx context.Context, instanceID string) (resetAnswer
 		}
 	}
 	err := errors.Join(failures...)
-	caddy.Log().Named("metaguard").Info("password reset",
+	runningLogger().Info("password reset",
 		zap.String("instance", instanceID), zap.Int("sites", done.Sites), zap.Int("known", done.Known), zap.Error(err))
 	return done, err
 }

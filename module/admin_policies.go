@@ -58,7 +58,7 @@ func servePolicy(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/gzip")
 	if err := live.WriteBundle(r.Context(), w); err != nil {
 		// The beginning may be out already; what is cut does not unzip.
-		caddy.Log().Named("metaguard").Error("sending a policy", zap.Error(err))
+		runningLogger().Error("sending a policy", zap.Error(err))
 		panic(http.ErrAbortHandler)
 	}
 	return nil

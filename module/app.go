@@ -29,12 +29,15 @@ func init() {
 // provisioned; nobody has to configure it.
 //
 // Caddy starts apps in no order, so that a site may serve before this app has
-// started; all that a request needs is ready when the site is provisioned.
+// started; all that a request needs is ready when the site is provisioned. In a
+// reload that is the whole of it: see [Handler.Provision].
 type App struct {
 	ctx         caddy.Context
+	logger      *zap.Logger
 	sources     identity.Chain // of all sites
 	engines     []*pooledEngine
 	background  []starter
+	running     int // how many of them were started
 	inventories []*identity.InventoryFile
 	passwords   []*passwords
 	candidates  []*candidate
@@ -53,7 +56,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 
 // Provision registers the metrics with this configuration's registry.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx = ctx
+	a.ctx, a.logger = ctx, ctx.Logger()
 	return registerMetrics(ctx.GetMetricsRegistry(), a)
 }
 
@@ -62,6 +65,15 @@ func (a *App) Start() error {
 	if err := a.checkRunningAdmin(); err != nil {
 		return err
 	}
+	return a.run()
+}
+
+// reloading tells that another configuration is in force. It is never so where
+// one is only validated.
+func reloading() bool { return caddy.ActiveContext().Context != nil }
+
+// run starts what was handed over so far and does not run yet.
+func (a *App) run() error {
 	for _, assertion := range a.assertions {
 		if err := assertion.Start(); err != nil {
 			return err // of one site: it is the same of all
@@ -73,9 +85,11 @@ func (a *App) Start() error {
 		}
 	}
 	// At once, since each may have to wait for something that does not answer.
-	failures := make([]error, len(a.background))
+	parts := a.background[a.running:]
+	a.running = len(a.background)
+	failures := make([]error, len(parts))
 	var all sync.WaitGroup
-	for i, part := range a.background {
+	for i, part := range parts {
 		all.Go(func() { failures[i] = part.Start() })
 	}
 	all.Wait()
@@ -98,7 +112,7 @@ func startEngine(engine *pooledEngine) error {
 	if err == nil {
 		return nil
 	}
-	if caddy.ActiveContext().Context != nil {
+	if reloading() {
 		return err
 	}
 	policyLogger().Error("no policy yet: every request is refused until it comes", zap.Error(err))

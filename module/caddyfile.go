@@ -30,6 +30,11 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := checkProcessAdmin(h, handler); err != nil {
 		return nil, err
 	}
+	files, err := handler.files()
+	if err != nil {
+		return nil, h.WrapErr(err)
+	}
+	handler.Digest += "-" + stamp(append(files, tlsFiles(h)...))
 	return h.NewRoute(nil, handler), nil
 }
 

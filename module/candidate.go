@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -132,7 +131,7 @@ func (c *candidate) judge(ctx context.Context, asked *judged) {
 		zap.Dict("candidate", resultFields(&result)...))
 }
 
-func candidateLogger() *zap.Logger { return caddy.Log().Named("metaguard.candidate") }
+func candidateLogger() *zap.Logger { return runningLogger().Named("candidate") }
 
 // difference says in one word what a client would notice, or "". Codes alone
 // are no difference.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,6 +28,31 @@ type lastHop struct {
 	http.RoundTripper
 	// waiting is for requests that the server keeps waiting, nil where it does not.
 	waiting http.RoundTripper
+	// pools are what keeps connections for further requests.
+	pools []*http.Transport
+	// retired: the configuration is no longer in force.
+	retired atomic.Bool
+}
+
+// retire closes connections that wait for another request. One that is still in
+// use is closed after its last: otherwise those of each reload would stay, with
+// two goroutines each, until their keep-alive ends.
+func (t *lastHop) retire() {
+	t.retired.Store(true) // before, so that none is idle after both
+	t.closeIdle()
+}
+
+func (t *lastHop) closeIdle() {
+	for _, pool := range t.pools {
+		pool.CloseIdleConnections()
+	}
+}
+
+// done is called when a request needs its connection no more.
+func (t *lastHop) done() {
+	if t.retired.Load() {
+		t.closeIdle()
+	}
 }
 
 // waitingKey is under which a request's context tells that it waits.
@@ -36,7 +62,7 @@ type waitingKey struct{}
 type assertedKey struct{}
 
 // RoundTrip sends the request with its signed headers.
-func (t lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t *lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
 	if asserted, ok := r.Context().Value(assertedKey{}).(http.Header); ok {
 		signed := *r
 		signed.Header = make(http.Header, len(r.Header)+len(asserted))
@@ -50,18 +76,29 @@ func (t lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	answer, err := transport.RoundTrip(r)
 	if err != nil {
+		t.done()
 		return nil, plainError(err)
 	}
 	if answer.StatusCode == http.StatusSwitchingProtocols {
 		_ = answer.Body.Close()
+		t.done()
 		return nil, decision.Refuse(decision.ResponseUnreadable, "switching_protocols")
 	}
-	answer.Body = plainBody{answer.Body}
+	answer.Body = plainBody{answer.Body, t}
 	return answer, nil
 }
 
 // plainBody is an answer's body whose errors quote nothing.
-type plainBody struct{ io.ReadCloser }
+type plainBody struct {
+	io.ReadCloser
+	hop *lastHop
+}
+
+// Close ends the request.
+func (b plainBody) Close() error {
+	defer b.hop.done()
+	return b.ReadCloser.Close()
+}
 
 // Read reads on.
 func (b plainBody) Read(p []byte) (int, error) {

@@ -129,9 +129,9 @@ type Handler struct {
 	// wins. Default: what the dialect's clients get along with best.
 	DenyStatus int `json:"deny_status,omitempty"`
 
-	// A digest of the policy and inventory files at the time the configuration
-	// was adapted, so that a reload notices an edit. It is never compared with
-	// anything.
+	// A digest of the policy files at the time the configuration was adapted, and
+	// one of the times of all other files that the settings name, secrets among
+	// them, so that a reload notices an edit. It is never compared with anything.
 	Digest string `json:"digest,omitempty"`
 
 	dialect             dialect.Dialect
@@ -149,6 +149,7 @@ type Handler struct {
 	budget              *response.Budget
 	limits              *limits
 	waits               *waits
+	hop                 *lastHop
 	waitingTransport    *reverseproxy.HTTPTransport // nil: nothing waits
 	responseRules       *response.Rules
 	site                string // its name in metrics and traces

@@ -10,9 +10,19 @@ import (
 	"github.com/metaguard/metaguard/module/policy"
 )
 
-// policyLogger is looked up when it is used: an engine outlives the
-// configuration, and so the logger, that it was made under.
-func policyLogger() *zap.Logger { return caddy.Log().Named("metaguard.policy") }
+// runningLogger is the log of the configuration in force, for what outlives the one
+// that it was made under. Caddy's own default logger is another one's after a
+// reload that failed, whose files are closed.
+func runningLogger() *zap.Logger {
+	if loaded, err := caddy.ActiveContext().AppIfConfigured("metaguard"); err == nil {
+		if app, ok := loaded.(*App); ok {
+			return app.logger
+		}
+	}
+	return caddy.Log().Named("metaguard") // at the first start
+}
+
+func policyLogger() *zap.Logger { return runningLogger().Named("policy") }
 
 // policyLogging connects an engine with Caddy's log. The name is the policy's in
 // metrics.

@@ -40,7 +40,7 @@ func (a *App) checkRunningAdmin() error {
 		return err
 	}
 	limit := time.Now()
-	if caddy.ActiveContext().Context != nil { // there is a configuration before
+	if reloading() { // there is an admin API before
 		limit = limit.Add(adminGone)
 	}
 	for {

@@ -28,6 +28,12 @@ const (
 
 // Provision sets the handler up. It opens no socket and starts nothing: what
 // runs is started by the app.
+//
+// In a reload it does start that, as its last step. Caddy starts apps in no order,
+// so the new sites could listen already, take a share of the connections, and drop
+// them when this app then fails to start: for a bundle server that is away, after
+// ready_timeout. Here it fails before anything listens, and what runs never
+// notices. A configuration that is only validated is no reload.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.decisions, h.events = h.logger.Named("decision"), h.logger.Named("event")
@@ -69,6 +75,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	app.add(h)
 	if h.Mode == modeAudit {
 		h.logger.Warn("AUDIT MODE: what the policy refuses is forwarded and published as would_deny")
+	}
+	if reloading() {
+		return app.run()
 	}
 	return nil
 }
@@ -269,6 +278,9 @@ func (h *Handler) Cleanup() error {
 		h.metricsKey = ""
 		_, err := counted.Delete(key)
 		failures = append(failures, err)
+	}
+	if h.hop != nil {
+		h.hop.retire()
 	}
 	if h.upstreamProvisioned {
 		h.upstreamProvisioned = false

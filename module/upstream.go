@@ -147,11 +147,11 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if err := h.provisionAddress(inner); err != nil {
 		return err
 	}
-	waiting, err := h.provisionWaiting(ctx, transport)
-	if err != nil {
+	h.hop = &lastHop{RoundTripper: inner, pools: []*http.Transport{inner.Transport}}
+	if err := h.provisionWaiting(ctx, transport); err != nil {
 		return err
 	}
-	h.Upstream.Transport = lastHop{inner, waiting}
+	h.Upstream.Transport = h.hop
 	// reverse_proxy would repeat a GET whose answer broke off. With a matcher
 	// that never matches it repeats only what no connection was made for.
 	h.Upstream.LoadBalancing.RetryMatch = caddyhttp.MatcherSets{caddyhttp.MatcherSet{never{}}}
@@ -180,22 +180,23 @@ func (h *Handler) checkPassive() error {
 }
 
 // provisionWaiting makes the transport for requests that the server keeps
-// waiting: the same, with time for it. It is nil where the dialect has none.
-func (h *Handler) provisionWaiting(ctx caddy.Context, raw json.RawMessage) (http.RoundTripper, error) {
+// waiting: the same, with time for it. There is none where the dialect has none.
+func (h *Handler) provisionWaiting(ctx caddy.Context, raw json.RawMessage) error {
 	if h.traits.MaxWait == 0 {
-		return nil, nil
+		return nil
 	}
 	transport := new(reverseproxy.HTTPTransport)
 	if err := json.Unmarshal(raw, transport); err != nil {
-		return nil, fmt.Errorf("upstream: reading transport: %w", err)
+		return fmt.Errorf("upstream: reading transport: %w", err)
 	}
 	limit := caddy.Duration(h.traits.MaxWait + waitMargin)
 	transport.ResponseHeaderTimeout, transport.ReadTimeout = limit, limit
 	if err := transport.Provision(ctx); err != nil {
-		return nil, fmt.Errorf("provisioning upstream: %w", err)
+		return fmt.Errorf("provisioning upstream: %w", err)
 	}
 	h.waitingTransport = transport
-	return transport, h.provisionAddress(transport)
+	h.hop.waiting, h.hop.pools = transport, append(h.hop.pools, transport.Transport)
+	return h.provisionAddress(transport)
 }
 
 // checkUpstream refuses what forbiddenUpstream names, for JSON.

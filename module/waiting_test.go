@@ -55,7 +55,8 @@ func TestWaitingTransport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.provisionWaiting(ctx, raw); err != nil {
+	h.hop = new(lastHop)
+	if err := h.provisionWaiting(ctx, raw); err != nil {
 		t.Fatal(err)
 	}
 	transport := h.waitingTransport
@@ -80,13 +81,13 @@ func TestWhoWaitsHasTime(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	waiting := r.WithContext(context.WithValue(r.Context(), waitingKey{}, true))
 	for _, test := range []struct {
-		hop  lastHop
+		hop  *lastHop
 		r    *http.Request
 		want string
 	}{
-		{lastHop{named("usual"), named("long")}, r, "usual"},
-		{lastHop{named("usual"), named("long")}, waiting, "long"},
-		{lastHop{named("usual"), nil}, waiting, "usual"},
+		{&lastHop{RoundTripper: named("usual"), waiting: named("long")}, r, "usual"},
+		{&lastHop{RoundTripper: named("usual"), waiting: named("long")}, waiting, "long"},
+		{&lastHop{RoundTripper: named("usual")}, waiting, "usual"},
 	} {
 		if _, err := test.hop.RoundTrip(test.r); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v, want %s", err, test.want)

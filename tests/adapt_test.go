@@ -52,7 +52,7 @@ func TestAdapt(t *testing.T) {
 	}
 }
 
-var digests = regexp.MustCompile(`"digest": "[0-9a-f]+"`)
+var digests = regexp.MustCompile(`"digest": "[0-9a-f-]+"`)
 
 // adapt gives the handler's JSON, or the error, without what differs from run
 // to run.

@@ -34,17 +34,24 @@ func newManaged(t *testing.T, settings string, files map[string]string) *managed
 	return m
 }
 
-// edit replaces something that stands in a file.
-func (s *site) edit(t *testing.T, name, old, replacement string) {
+// read gives a file beside the Caddyfile.
+func (s *site) read(t *testing.T, name string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(s.Dir, name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(content), old) {
+	return string(content)
+}
+
+// edit replaces something that stands in a file.
+func (s *site) edit(t *testing.T, name, old, replacement string) {
+	t.Helper()
+	content := s.read(t, name)
+	if !strings.Contains(content, old) {
 		t.Fatalf("%s: no %q in\n%s", name, old, content)
 	}
-	s.Write(name, strings.ReplaceAll(string(content), old, replacement))
+	s.Write(name, strings.ReplaceAll(content, old, replacement))
 }
 
 // settles polls a request until it is answered with this status.

@@ -453,7 +453,10 @@ func neutronFrom(trust string) string {
 }
 
 // sign is Neutron's signature of an instance.
-func sign(instance string) string {
+func sign(instance string) string { return signWith(secret, instance) }
+
+// signWith is sign with another secret.
+func signWith(secret, instance string) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(instance))
 	return hex.EncodeToString(mac.Sum(nil))

@@ -111,6 +111,7 @@ func openFileStore(root string) (*fileStore, error) {
 	if err := os.Remove(probe); err != nil {
 		return nil, err
 	}
+	s.clean(root, 0) // what a crash left of a marker or a probe
 	return s, nil
 }
 

@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// identity is what tells two files of the same name, size and time apart. The
+// FileIdentity is what tells two files of the same name, size and time apart. The
 // change time moves even where a tool sets the modification time back.
-func identity(_ string, info fs.FileInfo) string {
+func FileIdentity(_ string, info fs.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return ""

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// identity is where links lead: file numbers differ from system to system.
-func identity(path string, _ fs.FileInfo) string {
+// FileIdentity is where links lead: file numbers differ from system to system.
+func FileIdentity(path string, _ fs.FileInfo) string {
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return err.Error()

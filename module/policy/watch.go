@@ -71,7 +71,7 @@ func signature(paths []string) string {
 	w := walker{
 		fail: func(path string, err error) { fmt.Fprintf(&b, "%s !%v\n", path, err) },
 		file: func(path, _ string, _ []string, info fs.FileInfo) {
-			fmt.Fprintf(&b, "%s %d %d %s %s\n", path, info.Size(), info.ModTime().UnixNano(), info.Mode(), identity(path, info))
+			fmt.Fprintf(&b, "%s %d %d %s %s\n", path, info.Size(), info.ModTime().UnixNano(), info.Mode(), FileIdentity(path, info))
 		},
 	}
 	for _, path := range paths {
