@@ -32,8 +32,9 @@ type measured struct {
 }
 
 // measure starts a guard with settings that say how callers are known and where
-// the latch is. More files replace the usual ones.
-func measure(t *testing.T, settings string, files map[string]string, env ...string) *measured {
+// the latch is. More files replace the usual ones. A server that takes any password
+// replaces the faulty one for writes.
+func measure(t *testing.T, settings string, files map[string]string, writes bool, env ...string) *measured {
 	t.Helper()
 	var instances, inventory strings.Builder
 	for n := range capacityInstances {
@@ -41,9 +42,6 @@ func measure(t *testing.T, settings string, files map[string]string, env ...stri
 		fmt.Fprintf(&inventory, `,{"address": %q, "instance_id": %q, "project_id": %q}`+"\n", addressOf(n), instanceOf(n), projectA)
 	}
 	legacy := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
-	harness.Start(t, legacy, map[string]string{"Caddyfile": fmt.Sprintf(
-		"{\n\tadmin off\n\tpersist_config off\n}\nhttp://:%s {\n\tbind 127.0.0.1\n\tmetaguard_legacy {\n\t\tsecret {env.METAGUARD_NEUTRON_SECRET}\n%s\t}\n}\n", strings.TrimPrefix(legacy, "127.0.0.1:"), instances.String(),
-	)}, "METAGUARD_NEUTRON_SECRET="+secret)
 	all := map[string]string{"inventory.json": "[" + inventory.String()[1:] + "]"}
 	for name, content := range files {
 		all[name] = content
@@ -53,9 +51,17 @@ func measure(t *testing.T, settings string, files map[string]string, env ...stri
 		name, value, _ := strings.Cut(variable, "=")
 		m.Setenv(name, value)
 	}
-	m.edit(t, "Caddyfile", m.upstream.Address, legacy)
 	m.logFile = filepath.Join(m.Dir, "log")
 	m.edit(t, "Caddyfile", "level DEBUG", "output file "+m.logFile+" {\n\t\t\troll_disabled\n\t\t}")
+	if writes {
+		m.upstream.Script(func(string) string { return harness.OK("") })
+		m.Run(m.address)
+		return m
+	}
+	harness.Start(t, legacy, map[string]string{"Caddyfile": fmt.Sprintf(
+		"{\n\tadmin off\n\tpersist_config off\n}\nhttp://:%s {\n\tbind 127.0.0.1\n\tmetaguard_legacy {\n\t\tsecret {env.METAGUARD_NEUTRON_SECRET}\n%s\t}\n}\n", strings.TrimPrefix(legacy, "127.0.0.1:"), instances.String(),
+	)}, "METAGUARD_NEUTRON_SECRET="+secret)
+	m.edit(t, "Caddyfile", m.upstream.Address, legacy)
 	m.Run(m.address)
 	return m
 }
@@ -147,18 +153,12 @@ func newCaller(from, address string) (*caller, error) {
 }
 
 // ask sends a request and reads its answer.
-func (c *caller) ask(request string) (status int, err error) {
+func (c *caller) ask(request string) harness.Answer {
 	_ = c.conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := io.WriteString(c.conn, request); err != nil {
-		return 0, err
+		return harness.Answer{Err: err}
 	}
-	response, err := http.ReadResponse(c.reader, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
-	return response.StatusCode, err
+	return harness.ReadAnswer(c.reader, request)
 }
 
 // drive lets clients send requests as fast as they are answered, and gives how
@@ -177,8 +177,8 @@ func (m *measured) drive(t *testing.T, clients, requests int, from func(client i
 				}
 				defer c.conn.Close()
 				for i := int(next.Add(1)); i <= requests; i = int(next.Add(1)) {
-					if status, err := c.ask(request(skip + i)); status != http.StatusOK {
-						t.Errorf("%d %v", status, err)
+					if answer := c.ask(request(skip + i)); answer.Status != http.StatusOK {
+						t.Errorf("%d %q %v", answer.Status, answer.Body, answer.Err)
 						return
 					}
 				}

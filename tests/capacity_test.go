@@ -61,14 +61,14 @@ func measureRequests(t *testing.T) {
 		requests       int
 		from           func(client int) string
 		request        func(i int) string
-		redis          bool
+		writes, redis  bool
 	}{
-		{"metadata, neutron", neutronFrom("127.0.0.0/8") + "\n" + patient, 10_000, nowhere, signed, false},
-		{"metadata, remote_ip", byAddress, 10_000, addressOf, read(metadataPath), false},
-		{"user data, remote_ip", byAddress, 10_000, addressOf, read(userdataPath), false},
-		{"EC2 listing, remote_ip", byAddress, 2_000, addressOf, read("/latest/meta-data/"), false},
-		{"password write, file latch", neutronFrom("127.0.0.0/8") + "\n" + patient, 3_000, nowhere, write, false},
-		{"password write, Redis latch", neutronFrom("127.0.0.0/8") + "\n" + patient + "\npassword {\nlatch redis {env.METAGUARD_REDIS_URL}\n}", 3_000, nowhere, write, true},
+		{"metadata, neutron", neutronFrom("127.0.0.0/8") + "\n" + patient, 10_000, nowhere, signed, false, false},
+		{"metadata, remote_ip", byAddress, 10_000, addressOf, read(metadataPath), false, false},
+		{"user data, remote_ip", byAddress, 10_000, addressOf, read(userdataPath), false, false},
+		{"EC2 listing, remote_ip", byAddress, 2_000, addressOf, read("/latest/meta-data/"), false, false},
+		{"password write, file latch", neutronFrom("127.0.0.0/8") + "\n" + patient, 3_000, nowhere, write, true, false},
+		{"password write, Redis latch", neutronFrom("127.0.0.0/8") + "\n" + patient + "\npassword {\nlatch redis {env.METAGUARD_REDIS_URL}\n}", 3_000, nowhere, write, true, true},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			var redis *harness.Redis
@@ -77,7 +77,7 @@ func measureRequests(t *testing.T) {
 				redis = harness.StartRedis(t)
 				env += "redis://" + redis.Address
 			}
-			m := measure(t, kind.settings, nil, env)
+			m := measure(t, kind.settings, nil, kind.writes, env)
 			m.forgetPeak()
 			perSecond, cpu := m.drive(t, clients, kind.requests, kind.from, kind.request)
 			size, count := m.logSizes(t)
@@ -116,7 +116,7 @@ func measureBoots(t *testing.T) {
 	m := measure(t, "identify remote_ip inventory.json\n"+patient, map[string]string{
 		// conformance calls from 127.0.0.1.
 		"inventory.json": `[{"address": "127.0.0.0/8", "project_id": "` + projectA + `"}, {"address": "127.0.0.1", "instance_id": "` + instanceOf(0) + `", "project_id": "` + projectA + `"}]`,
-	})
+	}, false)
 	conformance := filepath.Join(t.TempDir(), "conformance")
 	if output, err := exec.Command("go", "build", "-o", conformance, "github.com/metaguard/metaguard/tests/conformance").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
@@ -148,7 +148,7 @@ func measureBoots(t *testing.T) {
 // one alone.
 func storm(t *testing.T, boot []string, instances int) {
 	t.Helper()
-	m := measure(t, "identify remote_ip inventory.json\n"+patient, nil)
+	m := measure(t, "identify remote_ip inventory.json\n"+patient, nil, false)
 	for i := range 3 { // so that what is made once is made
 		bootOne(t, m, i, boot, nil)
 	}
@@ -156,14 +156,18 @@ func storm(t *testing.T, boot []string, instances int) {
 	before, began := m.usage(t), time.Now()
 	var mu sync.Mutex
 	var each, whole []time.Duration
+	refused := make(map[string]int)
 	var all sync.WaitGroup
 	for i := range instances {
 		all.Go(func() {
 			began := time.Now()
-			bootOne(t, m, i, boot, func(took time.Duration) {
+			bootOne(t, m, i, boot, func(took time.Duration, answer harness.Answer) {
 				mu.Lock()
 				defer mu.Unlock()
 				each = append(each, took)
+				if answer.Status >= 500 {
+					refused[reason(answer)]++
+				}
 			})
 			mu.Lock()
 			defer mu.Unlock()
@@ -172,12 +176,12 @@ func storm(t *testing.T, boot []string, instances int) {
 	}
 	all.Wait()
 	took, after := time.Since(began), m.usage(t)
-	t.Logf("%d boots at one time: all in %.1f s; a request took %s, %s, %s (half, 95 of 100, 99 of 100), a boot %s, %s; %.1f ms of the guard's processor a boot; memory %.0f MiB before, %.0f at the peak",
-		instances, took.Seconds(), percentile(each, .5), percentile(each, .95), percentile(each, .99), percentile(whole, .5), percentile(whole, .99),
+	t.Logf("%d boots at one time: all in %.1f s; a request took %s, %s, %s (half, 95 of 100, 99 of 100), a boot %s, %s; refused for want of anything: %v; %.1f ms of the guard's processor a boot; memory %.0f MiB before, %.0f at the peak",
+		instances, took.Seconds(), percentile(each, .5), percentile(each, .95), percentile(each, .99), percentile(whole, .5), percentile(whole, .99), refused,
 		float64((after.cpu-before.cpu).Microseconds())/1000/float64(instances), mib(before.resident), mib(after.peak))
 }
 
-func bootOne(t *testing.T, m *measured, instance int, boot []string, took func(time.Duration)) {
+func bootOne(t *testing.T, m *measured, instance int, boot []string, took func(time.Duration, harness.Answer)) {
 	c, err := newCaller(addressOf(instance), m.address)
 	if err != nil {
 		t.Error(err)
@@ -186,12 +190,13 @@ func bootOne(t *testing.T, m *measured, instance int, boot []string, took func(t
 	defer c.conn.Close()
 	for _, request := range boot {
 		began := time.Now()
-		if status, err := c.ask(request); status >= 500 || err != nil {
-			t.Errorf("instance %d: %d %v", instance, status, err)
+		answer := c.ask(request)
+		if answer.Err != nil {
+			t.Errorf("instance %d: %v", instance, answer.Err)
 			return
 		}
 		if took != nil {
-			took(time.Since(began))
+			took(time.Since(began), answer)
 		}
 	}
 }
@@ -199,7 +204,7 @@ func bootOne(t *testing.T, m *measured, instance int, boot []string, took func(t
 // measureConnections tells what a connection takes that was used once and stays.
 func measureConnections(t *testing.T) {
 	const idle = 2000
-	m := measure(t, "identify remote_ip inventory.json\n"+patient, nil)
+	m := measure(t, "identify remote_ip inventory.json\n"+patient, nil, false)
 	ask := plain("GET", metadataPath, "", "")
 	m.drive(t, 16, 2000, addressOf, func(int) string { return ask })
 	before, live := m.usage(t), m.live(t)
@@ -209,8 +214,8 @@ func measureConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.conn.Close()
-		if status, err := c.ask(ask); status != 200 {
-			t.Fatal(status, err)
+		if answer := c.ask(ask); answer.Status != 200 {
+			t.Fatal(answer.Status, answer.Err)
 		}
 	}
 	grown := m.live(t) - live
