@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -31,37 +32,41 @@ type measured struct {
 	logFile string
 }
 
-// measure starts a guard with settings that say how callers are known and where
-// the latch is. More files replace the usual ones. A server that takes any password
-// replaces the faulty one for writes.
-func measure(t *testing.T, settings string, files map[string]string, writes bool, env ...string) *measured {
+// setup is how a measured guard is set up.
+type setup struct {
+	settings string            // how callers are known, and more
+	files    map[string]string // in the place of the usual ones
+	edits    [][2]string       // of the Caddyfile
+	redis    string            // the URL, where the latch is there
+	writes   bool              // the server takes any password, and is in the test's process
+}
+
+// measure starts a guard with the usual inventory.
+func measure(t *testing.T, how setup) *measured {
 	t.Helper()
 	var instances, inventory strings.Builder
 	for n := range capacityInstances {
 		fmt.Fprintf(&instances, "\t\tinstance %s {\n\t\t\tproject %s\n\t\t\tname vm-%d\n\t\t\taddress %s\n\t\t\tuser_data \"#cloud-config\"\n\t\t}\n", instanceOf(n), projectA, n, addressOf(n))
 		fmt.Fprintf(&inventory, `,{"address": %q, "instance_id": %q, "project_id": %q}`+"\n", addressOf(n), instanceOf(n), projectA)
 	}
-	legacy := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
-	all := map[string]string{"inventory.json": "[" + inventory.String()[1:] + "]"}
-	for name, content := range files {
-		all[name] = content
-	}
-	m := &measured{managed: prepareManaged(t, settings+"\nassert neutron {env.METAGUARD_NEUTRON_SECRET}", all)}
-	for _, variable := range env {
-		name, value, _ := strings.Cut(variable, "=")
-		m.Setenv(name, value)
-	}
+	files := map[string]string{"inventory.json": "[" + inventory.String()[1:] + "]"}
+	maps.Copy(files, how.files)
+	m := &measured{managed: prepareManaged(t, how.settings+"\npolicy policy {\n\ttimeout 20s\n}\nassert neutron {env.METAGUARD_NEUTRON_SECRET}", files)}
+	m.Setenv("METAGUARD_REDIS_URL", how.redis)
 	m.logFile = filepath.Join(m.Dir, "log")
 	m.edit(t, "Caddyfile", "level DEBUG", "output file "+m.logFile+" {\n\t\t\troll_disabled\n\t\t}")
-	if writes {
+	if how.writes {
 		m.upstream.Script(func(string) string { return harness.OK("") })
-		m.Run(m.address)
-		return m
+	} else {
+		legacy := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
+		harness.Start(t, legacy, map[string]string{"Caddyfile": fmt.Sprintf(
+			"{\n\tadmin off\n\tpersist_config off\n}\nhttp://:%s {\n\tbind 127.0.0.1\n\tmetaguard_legacy {\n\t\tsecret {env.METAGUARD_NEUTRON_SECRET}\n%s\t}\n}\n", strings.TrimPrefix(legacy, "127.0.0.1:"), instances.String(),
+		)}, "METAGUARD_NEUTRON_SECRET="+secret)
+		m.edit(t, "Caddyfile", m.upstream.Address, legacy)
 	}
-	harness.Start(t, legacy, map[string]string{"Caddyfile": fmt.Sprintf(
-		"{\n\tadmin off\n\tpersist_config off\n}\nhttp://:%s {\n\tbind 127.0.0.1\n\tmetaguard_legacy {\n\t\tsecret {env.METAGUARD_NEUTRON_SECRET}\n%s\t}\n}\n", strings.TrimPrefix(legacy, "127.0.0.1:"), instances.String(),
-	)}, "METAGUARD_NEUTRON_SECRET="+secret)
-	m.edit(t, "Caddyfile", m.upstream.Address, legacy)
+	for _, edit := range how.edits {
+		m.edit(t, "Caddyfile", edit[0], edit[1])
+	}
 	m.Run(m.address)
 	return m
 }

@@ -31,7 +31,7 @@ func TestLongCapacity(t *testing.T) {
 	t.Run("policy data", measureData)
 }
 
-const patient = "policy policy {\n\ttimeout 20s\n}"
+const knownByAddress = "identify remote_ip inventory.json"
 
 func plain(method, path, headers, body string) string {
 	if method == "POST" {
@@ -44,7 +44,6 @@ func plain(method, path, headers, body string) string {
 // guard that has both cores to share with the load, and what one costs it.
 func measureRequests(t *testing.T) {
 	const clients = 16
-	byAddress := "identify remote_ip inventory.json\n" + patient
 	read := func(path string) func(int) string {
 		return func(int) string { return plain("GET", path, "", "") }
 	}
@@ -56,35 +55,41 @@ func measureRequests(t *testing.T) {
 		id := instanceOf(i % capacityInstances)
 		return plain("GET", metadataPath, agentHeaders(id, sign(id)), "")
 	}
+	agents := neutronFrom("127.0.0.0/8")
 	for _, kind := range []struct {
-		name, settings string
-		requests       int
-		from           func(client int) string
-		request        func(i int) string
-		writes, redis  bool
+		name     string
+		requests int
+		from     func(client int) string
+		request  func(i int) string
+		setup    setup
 	}{
-		{"metadata, neutron", neutronFrom("127.0.0.0/8") + "\n" + patient, 10_000, nowhere, signed, false, false},
-		{"metadata, remote_ip", byAddress, 10_000, addressOf, read(metadataPath), false, false},
-		{"user data, remote_ip", byAddress, 10_000, addressOf, read(userdataPath), false, false},
-		{"EC2 listing, remote_ip", byAddress, 2_000, addressOf, read("/latest/meta-data/"), false, false},
-		{"password write, file latch", neutronFrom("127.0.0.0/8") + "\n" + patient, 3_000, nowhere, write, true, false},
-		{"password write, Redis latch", neutronFrom("127.0.0.0/8") + "\n" + patient + "\npassword {\nlatch redis {env.METAGUARD_REDIS_URL}\n}", 3_000, nowhere, write, true, true},
+		{"metadata, neutron", 10_000, nowhere, signed, setup{settings: agents}},
+		{"metadata, remote_ip", 10_000, addressOf, read(metadataPath), setup{settings: knownByAddress}},
+		{"metadata, connections to the server are kept", 10_000, addressOf, read(metadataPath), setup{settings: knownByAddress, edits: [][2]string{
+			{"\n\t\tdialect openstack", " {\n\t\t\ttransport http {\n\t\t\t\tkeepalive 30s\n\t\t\t}\n\t\t}\n\t\tdialect openstack"},
+		}}},
+		{"metadata, events go elsewhere", 10_000, addressOf, read(metadataPath), setup{settings: knownByAddress, edits: [][2]string{
+			{"exclude admin.api", "exclude admin.api http.handlers.metaguard.event"},
+		}}},
+		{"user data, remote_ip", 10_000, addressOf, read(userdataPath), setup{settings: knownByAddress}},
+		{"EC2 listing, remote_ip", 2_000, addressOf, read("/latest/meta-data/"), setup{settings: knownByAddress}},
+		{"password write, file latch", 3_000, nowhere, write, setup{settings: agents, writes: true}},
+		{"password write, Redis latch", 3_000, nowhere, write, setup{settings: agents + "\npassword {\nlatch redis {env.METAGUARD_REDIS_URL}\n}", writes: true, redis: "redis://"}},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			var redis *harness.Redis
-			env := "METAGUARD_REDIS_URL="
-			if kind.redis {
+			if kind.setup.redis != "" {
 				redis = harness.StartRedis(t)
-				env += "redis://" + redis.Address
+				kind.setup.redis += redis.Address
 			}
-			m := measure(t, kind.settings, nil, kind.writes, env)
+			m := measure(t, kind.setup)
 			m.forgetPeak()
 			perSecond, cpu := m.drive(t, clients, kind.requests, kind.from, kind.request)
 			size, count := m.logSizes(t)
 			all := count["decision"]
 			t.Logf("%.0f a second by %d clients; %d us of the guard's processor each; in the log %d bytes each, %d of them the event; at the peak %.0f MiB",
 				perSecond, clients, cpu.Microseconds(), (size["decision"]+size["decision event"])/all, size["decision event"]/all, mib(m.usage(t).peak))
-			if kind.redis {
+			if redis != nil {
 				t.Logf("Redis was asked %.1f times and sent %.1f scripts for each write", redisCommands(t, redis, "get")/float64(all), redisCommands(t, redis, "evalsha")/float64(all))
 			}
 		})
@@ -113,10 +118,10 @@ func redisCommands(t *testing.T, redis *harness.Redis, command string) (calls fl
 // measureBoots plays what cloud-init asks when an instance boots: how many
 // requests that is, what a boot costs, and what becomes of many at one time.
 func measureBoots(t *testing.T) {
-	m := measure(t, "identify remote_ip inventory.json\n"+patient, map[string]string{
+	m := measure(t, setup{settings: knownByAddress, files: map[string]string{
 		// conformance calls from 127.0.0.1.
-		"inventory.json": `[{"address": "127.0.0.0/8", "project_id": "` + projectA + `"}, {"address": "127.0.0.1", "instance_id": "` + instanceOf(0) + `", "project_id": "` + projectA + `"}]`,
-	}, false)
+		"inventory.json": `[{"address": "127.0.0.1", "instance_id": "` + instanceOf(0) + `", "project_id": "` + projectA + `"}]`,
+	}})
 	conformance := filepath.Join(t.TempDir(), "conformance")
 	if output, err := exec.Command("go", "build", "-o", conformance, "github.com/metaguard/metaguard/tests/conformance").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
@@ -148,7 +153,7 @@ func measureBoots(t *testing.T) {
 // one alone.
 func storm(t *testing.T, boot []string, instances int) {
 	t.Helper()
-	m := measure(t, "identify remote_ip inventory.json\n"+patient, nil, false)
+	m := measure(t, setup{settings: knownByAddress})
 	for i := range 3 { // so that what is made once is made
 		bootOne(t, m, i, boot, nil)
 	}
@@ -204,7 +209,7 @@ func bootOne(t *testing.T, m *measured, instance int, boot []string, took func(t
 // measureConnections tells what a connection takes that was used once and stays.
 func measureConnections(t *testing.T) {
 	const idle = 2000
-	m := measure(t, "identify remote_ip inventory.json\n"+patient, nil, false)
+	m := measure(t, setup{settings: knownByAddress})
 	ask := plain("GET", metadataPath, "", "")
 	m.drive(t, 16, 2000, addressOf, func(int) string { return ask })
 	before, live := m.usage(t), m.live(t)
@@ -238,7 +243,7 @@ func measureData(t *testing.T) {
 			"inventory entries": {"inventory.json": "[" + strings.TrimPrefix(inventory.String(), ",") + "]"},
 		} {
 			began := time.Now()
-			m := prepareManaged(t, "identify remote_ip inventory.json\n"+patient, files)
+			m := prepareManaged(t, byAddress, files)
 			m.Run(m.address)
 			took := time.Since(began)
 			guard := &measured{managed: m}
