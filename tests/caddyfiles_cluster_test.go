@@ -57,6 +57,7 @@ func TestClusterCaddyfile(t *testing.T) {
 		"a client around it":                  {"127.0.0.2", s.address, "", "", instance1},
 		"a client that says it is a balancer": {"127.0.0.2", s.address, proxied, "", instance1},
 		"a client's header behind it":         {"127.0.0.1", s.address, "PROXY TCP4 127.0.0.2 127.0.0.1 1 2\r\n", forwarded, instance1},
+		"a balancer that knows nothing":       {"127.0.0.1", s.address, "PROXY UNKNOWN\r\n", forwarded, ""},
 		"a balancer that says nothing":        {"127.0.0.1", s.address, "", forwarded, ""},
 		"a client that is nobody":             {"127.0.0.1", s.address, "PROXY TCP4 127.0.0.9 127.0.0.1 1 2\r\n", "", ""},
 		"a balancer of requests":              {"127.0.0.1", s.httpAddress, "", forwarded, instance2},
@@ -75,6 +76,9 @@ func TestClusterCaddyfile(t *testing.T) {
 		case answer.Status != 200 || len(requests) != 1 || !strings.Contains(requests[0], "X-Instance-Id: "+test.want+"\r\n") || strings.Count(requests[0], "X-Forwarded-For: ") != 1:
 			t.Errorf("%s: %d %q, the server saw %q", name, answer.Status, answer.Body, requests)
 		}
+	}
+	if answer := harness.Raw(t, s.address, proxied+"PROXY TCP4 127.0.0.2 127.0.0.1 1 2\r\n"+clusterGet(metadataPath, "")); answer.Status != 400 {
+		t.Errorf("a client that says once more who it is: %d %q", answer.Status, answer.Body)
 	}
 	const wantsToken = "PUT /latest/api/token HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\nContent-Length: 0\r\nX-Aws-Ec2-Metadata-Token-Ttl-Seconds: 60\r\n"
 	if answer := harness.Raw(t, s.address, proxied+wantsToken+"\r\n"); answer.Status != 200 {
