@@ -108,8 +108,8 @@ func (p *policyServer) run(t *testing.T) {
 }
 
 func (p *policyServer) kill() {
-	p.Server.CloseClientConnections()
-	p.Server.Close()
+	p.CloseClientConnections()
+	p.Close()
 }
 
 // balancer stands before the replicas.
