@@ -80,6 +80,19 @@ func TestClusterCaddyfile(t *testing.T) {
 	if answer := harness.Raw(t, s.address, proxied+"PROXY TCP4 127.0.0.2 127.0.0.1 1 2\r\n"+clusterGet(metadataPath, "")); answer.Status != 400 {
 		t.Errorf("a client that says once more who it is: %d %q", answer.Status, answer.Body)
 	}
+	for site, says := range map[string]func(client string) (preface, headers string){
+		s.address:     func(client string) (string, string) { return "PROXY TCP4 " + client + " 127.0.0.1 1 2\r\n", "" },
+		s.httpAddress: func(client string) (string, string) { return "", "X-Forwarded-For: " + client + "\r\n" },
+	} {
+		ask := func(client string) int {
+			preface, headers := says(client)
+			return harness.Raw(t, site, preface+clusterGet(metadataPath, headers)).Status
+		}
+		s.Eventually("one client asks too often", func() bool { return ask("127.0.0.9") == 429 })
+		if status := ask("127.0.0.8"); status != 401 {
+			t.Errorf("another client of the balancer: %d", status)
+		}
+	}
 	const wantsToken = "PUT /latest/api/token HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\nContent-Length: 0\r\nX-Aws-Ec2-Metadata-Token-Ttl-Seconds: 60\r\n"
 	if answer := harness.Raw(t, s.address, proxied+wantsToken+"\r\n"); answer.Status != 200 {
 		t.Errorf("a token behind a balancer of connections: %d %q", answer.Status, answer.Body)
