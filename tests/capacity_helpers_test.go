@@ -37,6 +37,7 @@ type setup struct {
 	settings string            // how callers are known, and more
 	files    map[string]string // in the place of the usual ones
 	edits    [][2]string       // of the Caddyfile
+	gogc     string            // Go's GOGC
 	policy   string            // the block of that name
 	redis    string            // the URL, where the latch is there
 	writes   bool              // the server takes any password, and is in the test's process
@@ -54,6 +55,7 @@ func measure(t *testing.T, how setup) *measured {
 	maps.Copy(files, how.files)
 	m := &measured{managed: prepareManaged(t, how.settings+"\npolicy policy"+how.policy+"\nassert neutron {env.METAGUARD_NEUTRON_SECRET}", files)}
 	m.Setenv("METAGUARD_REDIS_URL", how.redis)
+	m.Setenv("GOGC", how.gogc)
 	m.logFile = filepath.Join(m.Dir, "log")
 	m.edit(t, "Caddyfile", "level DEBUG", "output file "+m.logFile+" {\n\t\t\troll_disabled\n\t\t}")
 	if how.writes {
