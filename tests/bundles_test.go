@@ -55,7 +55,7 @@ func (c *control) serve(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		c.events = append(c.events, events...)
-	case r.URL.Path != "/team.tar.gz":
+	case !strings.HasSuffix(r.URL.Path, "/team.tar.gz"):
 		http.NotFound(w, r)
 	case r.Header.Get("If-None-Match") == c.etag:
 		w.WriteHeader(http.StatusNotModified)
@@ -76,6 +76,19 @@ func (c *control) put(t *testing.T, revision, kind string) {
 
 func (c *control) putFiles(t *testing.T, etag string, files map[string]string) {
 	t.Helper()
+	c.publish(etag, bundleOf(t, files))
+}
+
+// publish serves a bundle from now on.
+func (c *control) publish(etag string, bundle []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bundle, c.etag = bundle, `"`+etag+`"`
+}
+
+// bundleOf packs files as they are.
+func bundleOf(t *testing.T, files map[string]string) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	zipped := gzip.NewWriter(&b)
 	archive := tar.NewWriter(zipped)
@@ -93,9 +106,7 @@ func (c *control) putFiles(t *testing.T, etag string, files map[string]string) {
 	if err := zipped.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.bundle, c.etag = b.Bytes(), `"`+etag+`"`
+	return b.Bytes()
 }
 
 func (c *control) setDown(down bool) {

@@ -129,6 +129,12 @@ func newShipped(t *testing.T, files map[string]string) *harness.Process {
 	for name, file := range map[string]string{"TLS_CERTIFICATE": "tls.pem", "TLS_KEY": "tls.key", "CLIENT_CA": "ca.pem", "JWKS_CA": "ca.pem"} {
 		p.Setenv("METAGUARD_"+name, filepath.Join(p.Dir, file))
 	}
+	for name, value := range map[string]string{
+		"POLICY_URL": "http://127.0.0.1:1", "POLICY_TOKEN": policyToken, "REPLICA": "a", "REDIS_URL": "redis://127.0.0.1:1",
+		"FINGERPRINT_KEY": sharedKey, "SESSION_KEY": sharedKey,
+	} {
+		p.Setenv("METAGUARD_"+name, value)
+	}
 	return p
 }
 

@@ -53,6 +53,8 @@ func newPasswordServer(t *testing.T) *passwordServer {
 			return harness.OK("")
 		case strings.Contains(head, "/password ") && len(s.taken[instance]) > 0:
 			return harness.OK(s.taken[instance][len(s.taken[instance])-1])
+		case strings.Contains(head, ".json "):
+			return harness.OK("{}")
 		}
 		return harness.OK("")
 	})
@@ -177,6 +179,7 @@ type race struct {
 	won      []string // passwords that were answered with 200
 	refused  int      // 409
 	died     int      // their replica did
+	retried  int      // 503 for want of the latch, and tried again
 	other    []string
 }
 

@@ -25,6 +25,7 @@ type bundleServer struct {
 	etags   map[string]string
 	serial  int
 	down    bool
+	gate    chan struct{} // answers wait until it is closed, if there is one
 	asked   map[string]int
 	tokens  []string
 }
@@ -39,8 +40,18 @@ func newBundleServer(t testing.TB) *bundleServer {
 
 func (s *bundleServer) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.asked[r.URL.Path]++
+	gate := s.gate
+	s.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.tokens = append(s.tokens, r.Header.Get("Authorization"))
 	if s.down {
 		http.Error(w, "down", http.StatusServiceUnavailable)
@@ -73,6 +84,12 @@ func (s *bundleServer) requests(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[path]
+}
+
+func (s *bundleServer) setGate(gate chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate = gate
 }
 
 func (s *bundleServer) setDown(down bool) {

@@ -54,6 +54,11 @@ type Engine struct {
 	// failed is the content that did not load last, so that it is reported
 	// once; loading guards it.
 	failed string
+	// holding tells that bundles' servers were not asked yet, and held is what is
+	// to decide then; loading guards them.
+	holding   bool
+	held      *Policy
+	holdTimer *time.Timer
 
 	status struct {
 		sync.Mutex

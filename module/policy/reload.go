@@ -92,7 +92,11 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 	e.failed = ""
 	e.note(ofFiles, nil)
 	e.local, e.system = src.with(nil), compiled.system
-	if !complete {
+	switch {
+	case !complete:
+		return
+	case e.holding:
+		e.held = compiled
 		return
 	}
 	e.swap(compiled)
@@ -124,6 +128,16 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, activation b
 	if err := commit(); err != nil {
 		return err
 	}
+	if e.holding {
+		e.held = compiled
+		return nil
+	}
+	e.adopted(start, compiled)
+	return nil
+}
+
+// adopted makes a policy with new bundles live; loading is held.
+func (e *Engine) adopted(start time.Time, compiled *Policy) {
 	e.swap(compiled)
 	e.note(ofRemoval, nil)
 	e.report(LoadEvent{Revision: compiled.revision, Warnings: compiled.warnings, Duration: time.Since(start)})
@@ -131,7 +145,6 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, activation b
 		e.loadAgain() // what did not go with the old bundles may go with these
 	}
 	e.callFollowers()
-	return nil
 }
 
 // settle makes the files the whole policy, where discovery says that there are

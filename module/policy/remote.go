@@ -106,6 +106,10 @@ func newRemote(e *Engine, c *opaConfig) (*remote, error) {
 func (r *remote) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
+	if bundle.Lookup(r.manager) != nil {
+		r.engine.hold()
+		r.watchBundles()
+	}
 	if err := r.manager.Start(ctx); err != nil {
 		return fmt.Errorf("%s: %w", r.config.name, err)
 	}
@@ -117,6 +121,7 @@ func (r *remote) start() error {
 // events that wait are sent first.
 func (r *remote) close(ctx context.Context) {
 	r.closed.Store(true)
+	r.engine.stopHolding()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -273,6 +278,9 @@ func (r *remote) bundlesChanged(states map[string]*bundle.Status) {
 	r.bundles.status = noted
 	r.bundles.Unlock()
 	r.engine.noteBundles(errors.Join(failures...))
+	if askedForAll(states) {
+		r.engine.release()
+	}
 }
 
 func (r *remote) status() map[string]BundleStatus {
