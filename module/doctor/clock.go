@@ -29,7 +29,7 @@ func checkClock(ctx context.Context, x *examination, f *finder) {
 		}
 		date, err := http.ParseTime(got.header.Get("Date"))
 		if err != nil {
-			f.unable(name, "its answer has no Date")
+			f.leftOut(name, "its answer has no Date")
 			return
 		}
 		compared++

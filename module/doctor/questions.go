@@ -18,7 +18,8 @@ import (
 // what they ask for has no effect.
 type harmless struct {
 	tree     question // a listing or what the instance is
-	metadata question // what depends on who asks; may be the same
+	metadata question // what the instance is; may be the same
+	who      question // one word that depends on who asks, and is the same each time
 	password *question
 }
 
@@ -38,10 +39,14 @@ func questionsFor(d dialect.Dialect) (harmless, bool) {
 			continue
 		}
 		q := question{path: sample.Path + queryFor(d), header: header}
-		kind := d.Classify(dialect.Request{
+		match := d.Classify(dialect.Request{
 			Method: sample.Method, TrailingSlash: sample.Path != "/" && strings.HasSuffix(sample.Path, "/"),
 			Segments: strings.FieldsFunc(sample.Path, func(r rune) bool { return r == '/' }),
-		}).Resource.Kind
+		})
+		kind := match.Resource.Kind
+		if kind == decision.KindMetadata && match.Format == dialect.Text && asked.who.path == "" {
+			asked.who = q
+		}
 		switch {
 		case kind == decision.KindListing && asked.tree.path == "" && sample.Path != "/":
 			asked.tree, found = q, true
@@ -56,6 +61,9 @@ func questionsFor(d dialect.Dialect) (harmless, bool) {
 	}
 	if asked.metadata.path == "" {
 		asked.metadata = asked.tree
+	}
+	if asked.who.path == "" {
+		asked.who = asked.metadata
 	}
 	return asked, found
 }

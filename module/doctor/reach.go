@@ -241,12 +241,12 @@ func checkUnsigned(ctx context.Context, x *examination, f *finder) {
 		unsigned := forged(who)
 		unsigned.Del("X-Instance-Id-Signature")
 		for _, header := range []http.Header{unsigned, forged(who)} {
-			without, err := x.prober.ask(ctx, up.place(), questions.metadata)
+			without, err := x.prober.ask(ctx, up.place(), questions.who)
 			if err != nil {
 				f.unable(up.dial, plainDial(err))
 				return
 			}
-			with, err := x.prober.ask(ctx, up.place(), questions.metadata.with(header))
+			with, err := x.prober.ask(ctx, up.place(), questions.who.with(header))
 			if err != nil {
 				f.unable(up.dial, plainDial(err))
 				return
@@ -262,7 +262,7 @@ func checkUnsigned(ctx context.Context, x *examination, f *finder) {
 // checkForwarded finds servers that believe X-Forwarded-For.
 func checkForwarded(ctx context.Context, x *examination, f *finder) {
 	x.eachUpstream(f, func(g *guard, up upstream, questions harmless) {
-		changes, err := x.believes(ctx, up.place(), questions.metadata, http.Header{"X-Forwarded-For": {g.somebody().address}})
+		changes, err := x.believes(ctx, up.place(), questions.who, http.Header{"X-Forwarded-For": {g.somebody().address}})
 		switch {
 		case err != nil:
 			f.unable(up.dial, plainDial(err))

@@ -20,7 +20,7 @@ func (x *examination) eachSite(f *finder, visit func(g *guard, to place, q quest
 			f.leftOut(g.path, "the dialect has nothing that can be asked for without an effect")
 			continue
 		}
-		q := questions.metadata
+		q := questions.who
 		if name := textAt(g.object, "require_header", "name"); name != "" {
 			q = q.with(http.Header{http.CanonicalHeaderKey(name): {textAt(g.object, "require_header", "value")}})
 		}
@@ -81,20 +81,20 @@ func checkGuardThere(ctx context.Context, x *examination, f *finder) {
 func checkGuardBelieves(ctx context.Context, x *examination, f *finder) {
 	x.eachSite(f, func(g *guard, to place, q question) {
 		who := g.somebody()
-		got, err := x.prober.ask(ctx, to, q.with(forged(who)))
-		if err != nil {
+		changes, err := x.believes(ctx, to, q, forged(who))
+		switch {
+		case err != nil:
 			f.unable(to.address, plainDial(err))
 			return
-		}
-		if got.gives() {
-			f.found(to.address, "the guard's site gives something to an X-Instance-ID with a signature that is none")
+		case changes:
+			f.found(to.address, "the guard's site answers otherwise for an X-Instance-ID with a signature that is none")
 			return
 		}
 		if g.usesClientIP() {
 			f.leftOut(to.address, "X-Forwarded-For is meant to count here")
 			return
 		}
-		changes, err := x.believes(ctx, to, q, http.Header{"X-Forwarded-For": {who.address}})
+		changes, err = x.believes(ctx, to, q, http.Header{"X-Forwarded-For": {who.address}})
 		switch {
 		case err != nil:
 			f.unable(to.address, plainDial(err))
