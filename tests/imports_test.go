@@ -19,21 +19,24 @@ const path = "github.com/metaguard/metaguard/"
 // two must talk, module hands one to the other.
 var mayImport = map[string][]string{
 	"cmd/metaguard": {"module", "module/legacy"},
-	"module":        {"module/policy", "module/policytool", "module/identity", "module/dialect", "module/session", "module/password", "module/response", "module/canonical", "module/legacy", "module/decision"},
+	"module":        {"module/policy", "module/policytool", "module/doctor", "module/identity", "module/dialect", "module/session", "module/password", "module/response", "module/canonical", "module/legacy", "module/decision"},
 	"module/policy": {"policies", "module/decision"},
 	// The commands read what was recorded with the dialect's tables; they know
 	// no server.
 	"module/policytool": {"module/policy", "module/dialect", "module/decision", "policies"},
-	"module/identity":   {"module/decision"},
-	"module/dialect":    {"module/decision"},
-	"module/session":    {"module/decision"},
-	"module/password":   {"module/decision"},
-	"module/response":   {"module/decision"},
-	"module/canonical":  {"module/decision"},
-	"module/legacy":     {"module/decision"},
-	"module/decision":   {},
-	"policies":          {},
-	"tests/harness":     {},
+	// The doctor asks servers in the dialect's words; what needs the policy
+	// engine is handed to it.
+	"module/doctor":    {"module/dialect", "module/decision"},
+	"module/identity":  {"module/decision"},
+	"module/dialect":   {"module/decision"},
+	"module/session":   {"module/decision"},
+	"module/password":  {"module/decision"},
+	"module/response":  {"module/decision"},
+	"module/canonical": {"module/decision"},
+	"module/legacy":    {"module/decision"},
+	"module/decision":  {},
+	"policies":         {},
+	"tests/harness":    {},
 }
 
 // mayNotKnow says which packages must do without a large dependency.
@@ -45,6 +48,7 @@ var mayNotKnow = map[string][]string{
 	"module/identity":  {"github.com/open-policy-agent/opa"},
 	"module/password":  {"github.com/open-policy-agent/opa"},
 	"module/dialect":   {"github.com/open-policy-agent/opa"},
+	"module/doctor":    {"github.com/open-policy-agent/opa"},
 }
 
 func TestImports(t *testing.T) {

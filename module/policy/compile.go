@@ -118,7 +118,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		replaces:   b.replaced,
 	}
 	snap.warnings = b.unread(data)
-	s.tryOut(ctx, snap, src, accepted(data), &bad)
+	s.tryOut(ctx, snap, src, Accepted(data), &bad)
 	return snap, bad.err()
 }
 

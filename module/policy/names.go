@@ -102,8 +102,8 @@ func (d document) checkSettings(settings any, bad *findings) {
 	}
 }
 
-// accepted is what data.metaguard.settings.accept lists, checked before.
-func accepted(data map[string]any) []string {
+// Accepted is what data.metaguard.settings.accept lists in a policy that was loaded.
+func Accepted(data map[string]any) []string {
 	own, _ := data["metaguard"].(map[string]any)
 	settings, _ := own["settings"].(map[string]any)
 	list, _ := settings["accept"].([]any)
