@@ -74,14 +74,14 @@ func measure(t *testing.T, how setup) *measured {
 	return m
 }
 
-// usage is what a process took so far, and what it has now.
-type usage struct {
+// consumption is what a process took so far, and what it has now.
+type consumption struct {
 	cpu            time.Duration
 	resident, peak int64 // bytes
 	files          int
 }
 
-func (m *measured) usage(t *testing.T) (u usage) {
+func (m *measured) usage(t *testing.T) (u consumption) {
 	t.Helper()
 	read := func(name string) string {
 		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", m.Pid(), name))

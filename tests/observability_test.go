@@ -288,16 +288,6 @@ func caddyfileHead(t *testing.T) string {
 	return head
 }
 
-// read gives a file that stands beside the Caddyfile.
-func (s *site) read(t *testing.T, name string) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(s.Dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
 // ours is the part of a scrape that is Metaguard's.
 func ours(page string) string {
 	var b strings.Builder
