@@ -33,6 +33,8 @@ func init() {
 // started; all that a request needs is ready when the site is provisioned.
 type App struct {
 	ctx         caddy.Context
+	startedAt   time.Time
+	sites       []*Handler
 	sources     identity.Chain // of all sites
 	engines     []*pooledEngine
 	background  []starter
@@ -78,6 +80,7 @@ func (a *App) Start() error {
 		all.Go(func() { failures[i] = part.Start() })
 	}
 	all.Wait()
+	a.startedAt = time.Now()
 	return errors.Join(failures...)
 }
 
@@ -114,6 +117,7 @@ type starter interface{ Start() error }
 
 // add takes over what a site provisioned.
 func (a *App) add(h *Handler) {
+	a.addSite(h)
 	a.engines = append(a.engines, h.engine)
 	if h.candidate != nil {
 		a.candidates = append(a.candidates, h.candidate)

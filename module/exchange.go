@@ -176,6 +176,9 @@ func (x *exchange) refuseForwarded() *decision.Refusal {
 // findTarget finds out whose data the request is about: the caller's own, or,
 // where it is no instance and its source says how, another's.
 func (x *exchange) findTarget() *decision.Refusal {
+	if x.target != (decision.Target{}) {
+		return nil // a description of a request has named it
+	}
 	x.target = decision.Target{
 		InstanceID: x.caller.InstanceID,
 		ProjectID:  x.caller.ProjectID,

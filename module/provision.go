@@ -31,6 +31,7 @@ const (
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.decisions, h.events = h.logger.Named("decision"), h.logger.Named("event")
+	h.place = placeOf(ctx)
 	h.setDefaults()
 
 	loaded, err := ctx.App("metaguard")

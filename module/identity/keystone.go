@@ -197,6 +197,10 @@ func (k *Keystone) Headers() []string {
 // TargetRule says on whose data these callers act; nil: nobody said.
 func (k *Keystone) TargetRule() *TargetRule { return k.Target }
 
+// Remembered is how many tokens are remembered that Keystone took and refused,
+// expired ones among them.
+func (k *Keystone) Remembered() (taken, refused int) { return k.tokens.sizes() }
+
 func (k *Keystone) setDefaults() {
 	if k.Cache == 0 {
 		k.Cache = caddy.Duration(defaultKeystoneCache)
