@@ -33,10 +33,14 @@ func (x *exchange) check(asked *described) *decision.Refusal {
 	if refusal := x.completeDescribed(); refusal != nil {
 		return refusal
 	}
-	if denial := x.decide(); denial != nil {
+	denial := x.decide()
+	if denial != nil && x.verdictOf(denial) != decision.WouldDeny {
 		return denial
 	}
-	return x.buildDescribed()
+	if refusal := x.buildDescribed(); refusal != nil {
+		return refusal
+	}
+	return denial
 }
 
 // identifyDescribed says who calls: whoever was described, or whom the inventory
