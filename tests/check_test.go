@@ -40,7 +40,7 @@ func (m *managed) check(t *testing.T, body string) checked {
 // leaves nothing behind.
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress+"\nidentify keystone {\n\turl http://127.0.0.1:9/v3\n\ttarget request inventory.json\n}\nsession optional\nlimit {\n\trequests 1/h burst 1\n}",
+	m := newWatched(t, byAddress+"\nidentify keystone {\n\turl http://127.0.0.1:9/v3\n\ttarget request inventory.json\n}\nsession optional\nlimit {\n\trequests 1/h burst 1\n}",
 		map[string]string{"policy/team.rego": "package metaguard.team\n\nallow contains \"helpdesk\" if \"helpdesk\" in input.caller.roles\n\nredact_keys contains \"uuid\" if input.resource.kind == \"metadata\"\n"})
 	rsa := `"body": {"format": "rsa_base64"}`
 	for name, test := range map[string]struct {
@@ -48,9 +48,9 @@ func TestCheck(t *testing.T) {
 		status, agent int
 		code          string
 	}{
-		"allowed":               {`"address": "127.0.0.1", "path": "/openstack/latest/user_data"`, "allow policy_allow forwarded", 0, 0, "own_resource"},
+		"allowed":               {`"address": "127.0.0.1", "path": "/openstack/latest/user_data"`, "allow policy_allow forwarded", 0, 0, "own_instance"},
 		"answered as empty":     {`"address": "127.0.0.1", "path": "/openstack/latest/password"`, "deny policy_deny empty", 200, 200, "password_read_not_granted"},
-		"not known":             {`"address": "127.0.0.1", "path": "/secret"`, "deny policy_deny refused", 403, 403, ""},
+		"not known":             {`"address": "127.0.0.1", "path": "/secret"`, "deny policy_deny refused", 404, 404, ""},
 		"nobody there":          {`"address": "127.0.0.9", "path": "/openstack"`, "deny identity_missing refused", 401, 403, ""},
 		"a write":               {`"address": "127.0.0.1", "path": "/openstack/latest/password", "method": "POST", ` + rsa, "allow policy_allow forwarded", 0, 0, "own_password_write"},
 		"a write in clear":      {`"address": "127.0.0.1", "path": "/openstack/latest/password", "method": "POST", "body": {"format": "text", "size": 1020}`, "allow policy_allow forwarded", 0, 0, "own_password_write"},
@@ -67,7 +67,7 @@ func TestCheck(t *testing.T) {
 		"another's, by a role":  {`"caller": {"as": "user:u", "source": "keystone", "roles": ["helpdesk"]}, "target": "` + instance2 + `", "path": "/openstack/latest/user_data"`, "allow policy_allow forwarded", 0, 0, "helpdesk"},
 		"another's, by header":  {`"caller": {"as": "user:u", "roles": ["helpdesk"]}, "headers": {"X-Metaguard-Target": "` + instance2 + `"}, "path": "/openstack/latest/user_data"`, "allow policy_allow forwarded", 0, 0, "helpdesk"},
 		"nobody's":              {`"caller": {"as": "user:u"}, "path": "/openstack/latest/user_data"`, "deny target_unknown refused", 403, 403, ""},
-		"a session":             {`"address": "127.0.0.1", "path": "/openstack/latest/user_data", "session_age": "30s"`, "allow policy_allow forwarded", 0, 0, "own_resource"},
+		"a session":             {`"address": "127.0.0.1", "path": "/openstack/latest/user_data", "session_age": "30s"`, "allow policy_allow forwarded", 0, 0, "own_instance"},
 		"a session token":       {`"address": "127.0.0.1", "path": "/metaguard/session", "method": "PUT", "headers": {"X-Metaguard-Session-Ttl-Seconds": "60"}`, "allow policy_allow answered", 200, 200, ""},
 		"a token without a TTL": {`"address": "127.0.0.1", "path": "/metaguard/session", "method": "PUT"`, "deny header_refused refused", 400, 400, ""},
 	} {
@@ -104,7 +104,7 @@ func TestCheck(t *testing.T) {
 // In audit mode a check says what would be published.
 func TestCheckInAuditMode(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress+"\nmode audit\nsession required", nil)
+	m := newWatched(t, byAddress+"\nmode audit\nsession required", nil)
 	for body, want := range map[string]string{
 		`{"address": "127.0.0.1", "path": "/openstack/latest/user_data"}`:                       "would_deny session_missing forwarded 0",
 		`{"address": "127.0.0.1", "path": "/openstack/latest/password", "session_age": "1s"}`:   "would_deny policy_deny forwarded 0",
@@ -121,7 +121,7 @@ func TestCheckInAuditMode(t *testing.T) {
 // What is not a description of a request is refused, and says why.
 func TestCheckRefuses(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress, nil)
+	m := newWatched(t, byAddress, nil)
 	for body, want := range map[string]string{
 		``:   "reading the body",
 		`[]`: "reading the body",
@@ -162,7 +162,7 @@ func TestDecisions(t *testing.T) {
 	t.Parallel()
 	m := prepareManaged(t, byAddress, nil)
 	m.edit(t, "Caddyfile", "exclude admin.api", "exclude admin.api http.handlers.metaguard.decision")
-	m.Run(m.address)
+	m.watch(t)
 	m.ask(t, userdataPath)
 	id := m.get(t, "/secret").Header.Get("X-Metaguard-Decision")
 	harness.RawFrom(t, "127.0.0.2", m.address, "GET "+userdataPath+" HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n")
@@ -193,7 +193,7 @@ func TestDecisions(t *testing.T) {
 		}
 	}
 	denied := ask("?decision_id=" + id)[0]
-	for name, want := range map[string]any{"path": "/secret", "reason": "policy_deny", "status": 403.0, "outcome": "refused", "source": "remote_ip", "peer": "127.0.0.1"} {
+	for name, want := range map[string]any{"path": "/secret", "reason": "policy_deny", "status": 404.0, "outcome": "refused", "source": "remote_ip", "peer": "127.0.0.1"} {
 		if denied[name] != want {
 			t.Errorf("%s is %v, want %v", name, denied[name], want)
 		}

@@ -17,7 +17,7 @@ const probe = "/metaguard/probe"
 // decision. Any other spelling is a request like others.
 func TestProbe(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress+"\nlimit {\n\trequests 1/h\n}", nil)
+	m := newWatched(t, byAddress+"\nlimit {\n\trequests 1/h\n}", nil)
 	const stranger = "127.0.0.9"
 	for range 5 {
 		for _, line := range []string{"GET " + probe + " HTTP/1.1\r\nHost: m\r\nConnection: close", "HEAD " + probe + " HTTP/1.1\r\nHost: m\r\nConnection: close", "GET " + probe + " HTTP/1.0"} {
@@ -80,7 +80,7 @@ func TestProbeInAReload(t *testing.T) {
 	t.Parallel()
 	m := prepareManaged(t, byAddress, nil)
 	m.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tshutdown_delay 5m")
-	m.Run(m.address)
+	m.watch(t)
 	client := harness.Dial(t, "", m.address)
 	if err := m.admin.Load(strings.Replace(m.adapted(t), `"openstack"`, `"openstack" `, 1)); err != nil {
 		t.Fatal(err)

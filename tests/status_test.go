@@ -51,6 +51,25 @@ func (m *managed) status(t *testing.T) statusOf {
 	return status
 }
 
+// newWatched is newManaged, once the configuration is in force: a site listens a
+// moment before that.
+func newWatched(t *testing.T, settings string, files map[string]string) *managed {
+	t.Helper()
+	m := prepareManaged(t, settings, files)
+	m.watch(t)
+	return m
+}
+
+// watch runs the process and waits until its configuration is in force.
+func (m *managed) watch(t *testing.T) {
+	t.Helper()
+	m.Run(m.address)
+	m.Eventually("the configuration is in force", func() bool {
+		_, text := m.admin.Ask(t, http.MethodGet, "/metaguard/health", "")
+		return strings.Contains(text, `"site":`)
+	})
+}
+
 // problems are the words for what is wrong, in their order.
 func (s *statusOf) problems() string {
 	var words []string
@@ -64,7 +83,7 @@ func (s *statusOf) problems() string {
 // first; health and the command say the same.
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress, nil)
+	m := newWatched(t, byAddress, nil)
 	m.ask(t, userdataPath)
 	m.get(t, "/a/../b")
 	status := m.status(t)
@@ -110,7 +129,7 @@ func TestStatusWithoutAServer(t *testing.T) {
 	gone := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
 	m.edit(t, "Caddyfile", "upstream "+m.upstream.Address, "upstream {env.METAGUARD_TEST_UPSTREAM}")
 	m.Setenv("METAGUARD_TEST_UPSTREAM", gone)
-	m.Run(m.address)
+	m.watch(t)
 	status := m.status(t)
 	if status.Ready || status.problems() != "upstream_unreachable audit_mode" || !strings.Contains(status.Problems[0].Detail, "connection refused") {
 		t.Fatalf("%+v", status)
@@ -176,7 +195,7 @@ var adminEndpoints = []struct {
 // Every endpoint has its methods, and on TCP only those answer that show nothing.
 func TestAdminEndpoints(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress, nil)
+	m := newWatched(t, byAddress, nil)
 	port := harness.FreePort(t)
 	onTCP := adminSite(t, fmt.Sprintf("127.0.0.1:%d", port), nil)
 	for _, endpoint := range adminEndpoints {
@@ -215,7 +234,7 @@ func TestAdminEndpoints(t *testing.T) {
 // A reload on request says at once what came of it.
 func TestPolicyReloadOnRequest(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress, map[string]string{"policy/team.rego": denyNothing})
+	m := newWatched(t, byAddress, map[string]string{"policy/team.rego": denyNothing})
 	reload := func(query string) (int, string) {
 		t.Helper()
 		return m.admin.Ask(t, http.MethodPost, "/metaguard/policy/reload"+query, "")
@@ -261,7 +280,7 @@ func TestAdminAnswersHoldNoSecret(t *testing.T) {
 		}`, nil)
 	m.Setenv("METAGUARD_PLANTED_SESSION", planted[1])
 	m.Setenv("METAGUARD_PLANTED_REDIS", fmt.Sprintf("redis://user:%s@127.0.0.1:%d/0", planted[3], harness.FreePort(t)))
-	m.Run(m.address)
+	m.watch(t)
 	m.post(t, "", planted[4])
 	m.asks(t, userdataPath, "Authorization: Bearer "+planted[5]+"\r\nX-Instance-ID-Signature: "+planted[5]+"\r\nX-Metaguard-Session: "+planted[5]+"\r\n")
 	for _, endpoint := range adminEndpoints {
@@ -284,7 +303,7 @@ func TestAdminAnswersHoldNoSecret(t *testing.T) {
 // looks on where the binary has it.
 func TestWatchingUnderLoad(t *testing.T) {
 	t.Parallel()
-	m := newManaged(t, byAddress, nil)
+	m := newWatched(t, byAddress, nil)
 	config := m.adapted(t)
 	stop := make(chan struct{})
 	var all sync.WaitGroup
