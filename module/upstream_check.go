@@ -94,15 +94,26 @@ func (f *upstreamsFound) answers() bool {
 	return f != nil && slices.ContainsFunc(f.servers, func(server upstreamFound) bool { return server.Answers })
 }
 
+func (f *upstreamsFound) younger(than time.Duration) bool {
+	return f != nil && time.Since(f.at) < than
+}
+
+// over is the end of a look that need not be begun.
+var over = func() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}()
+
 // look gives what was found lately, or looks and waits for it. Something that
 // is no older than usable is not waited for. It is nil if the context ends first.
 func (c *upstreamCheck) look(ctx context.Context, usable time.Duration) *upstreamsFound {
-	found, now := c.found.Load(), time.Now()
-	if found != nil && now.Sub(found.at) < checkFresh {
+	found := c.found.Load()
+	if found.younger(checkFresh) {
 		return found
 	}
 	done := c.begin()
-	if found != nil && now.Sub(found.at) < usable {
+	if found.younger(usable) {
 		return found
 	}
 	select {
@@ -118,6 +129,9 @@ func (c *upstreamCheck) begin() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.done == nil {
+		if c.found.Load().younger(checkFresh) {
+			return over // it ended a moment ago
+		}
 		c.done = make(chan struct{})
 		go func(done chan struct{}) {
 			defer close(done)
