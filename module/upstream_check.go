@@ -42,7 +42,8 @@ type upstreamCheck struct {
 	proxy     *reverseproxy.Handler
 	transport *reverseproxy.HTTPTransport
 	dial      func(ctx context.Context, network, address string) (net.Conn, error)
-	proxied   bool // behind another proxy, so that a connection would tell nothing
+	fresh     time.Duration // checkFresh, but in tests
+	proxied   bool          // behind another proxy, so that a connection would tell nothing
 
 	found atomic.Pointer[upstreamsFound]
 	mu    sync.Mutex
@@ -70,7 +71,7 @@ type upstreamFound struct {
 // a check comes from this host's own address, since it is about no caller.
 func newUpstreamCheck(proxy *reverseproxy.Handler, transport *reverseproxy.HTTPTransport, settings json.RawMessage) (*upstreamCheck, error) {
 	proxied, err := behindProxy(settings)
-	return &upstreamCheck{proxy: proxy, transport: transport, dial: transport.Transport.DialContext, proxied: proxied}, err
+	return &upstreamCheck{proxy: proxy, transport: transport, dial: transport.Transport.DialContext, fresh: checkFresh, proxied: proxied}, err
 }
 
 // behindProxy tells whether the transport may connect to another proxy. Caddy
@@ -109,7 +110,7 @@ var over = func() <-chan struct{} {
 // is no older than usable is not waited for. It is nil if the context ends first.
 func (c *upstreamCheck) look(ctx context.Context, usable time.Duration) *upstreamsFound {
 	found := c.found.Load()
-	if found.younger(checkFresh) {
+	if found.younger(c.fresh) {
 		return found
 	}
 	done := c.begin()
@@ -129,7 +130,7 @@ func (c *upstreamCheck) begin() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.done == nil {
-		if c.found.Load().younger(checkFresh) {
+		if c.found.Load().younger(c.fresh) {
 			return over // it ended a moment ago
 		}
 		c.done = make(chan struct{})

@@ -27,7 +27,7 @@ func checkOf(addresses ...string) *upstreamCheck {
 		proxy.Upstreams = append(proxy.Upstreams, &reverseproxy.Upstream{Dial: address})
 	}
 	return &upstreamCheck{
-		proxy: proxy, transport: &reverseproxy.HTTPTransport{Transport: new(http.Transport)}, dial: new(net.Dialer).DialContext,
+		proxy: proxy, transport: &reverseproxy.HTTPTransport{Transport: new(http.Transport)}, dial: new(net.Dialer).DialContext, fresh: time.Hour,
 	}
 }
 
@@ -141,10 +141,10 @@ func TestUpstreamCheckIsShared(t *testing.T) {
 	// What was found a while ago is still given at once, and sought anew once.
 	hold = make(chan struct{})
 	found := *c.found.Load()
-	found.at = time.Now().Add(-checkUsable / 2)
+	found.at = time.Now().Add(-2 * time.Hour)
 	c.found.Store(&found)
 	for range 50 {
-		if !c.look(gone, checkUsable).answers() {
+		if !c.look(gone, 24*time.Hour).answers() {
 			t.Error("what was found is not given")
 		}
 	}
@@ -154,10 +154,10 @@ func TestUpstreamCheckIsShared(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 	// What is too old is no answer.
-	found.at = time.Now().Add(-checkUsable)
+	found.at = time.Now().Add(-24 * time.Hour)
 	c.found.Store(&found)
 	hold = make(chan struct{})
-	if c.look(gone, checkUsable).answers() {
+	if c.look(gone, 24*time.Hour).answers() {
 		t.Error("an answer that is too old")
 	}
 	close(hold)
