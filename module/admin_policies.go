@@ -3,7 +3,6 @@
 package module
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -35,10 +34,13 @@ func listPolicies(w http.ResponseWriter, r *http.Request) error {
 	}
 	states := []policyState{}
 	for _, engine := range app.policies() {
-		states = append(states, policyState{Name: engine.name(), Candidate: engine.candidate, Status: engine.Status()})
+		states = append(states, engine.state())
 	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(states)
+	return writeJSON(w, http.StatusOK, states)
+}
+
+func (p usedPolicy) state() policyState {
+	return policyState{Name: p.name(), Candidate: p.candidate, Status: p.Status()}
 }
 
 // servePolicy sends a policy as it decides now.
@@ -66,12 +68,8 @@ func servePolicy(w http.ResponseWriter, r *http.Request) error {
 
 // readableApp is the running app, for a GET by the owner.
 func readableApp(w http.ResponseWriter, r *http.Request) (*App, error) {
-	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", http.MethodGet)
-		return nil, adminError(http.StatusMethodNotAllowed, errors.New("method not allowed; use GET"))
-	}
-	if err := mayChange(r); err != nil {
-		return nil, adminError(http.StatusForbidden, err)
+	if err := onlyOwner(w, r, http.MethodGet); err != nil {
+		return nil, err
 	}
 	return runningApp()
 }

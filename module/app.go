@@ -34,6 +34,7 @@ func init() {
 type App struct {
 	ctx         caddy.Context
 	logger      *zap.Logger
+	startedAt   time.Time
 	sources     identity.Chain // of all sites
 	engines     []*pooledEngine
 	background  []starter
@@ -93,6 +94,7 @@ func (a *App) run() error {
 		all.Go(func() { failures[i] = part.Start() })
 	}
 	all.Wait()
+	a.startedAt = time.Now()
 	return errors.Join(failures...)
 }
 

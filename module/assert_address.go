@@ -89,19 +89,14 @@ func newAddressAssertion(proxy *reverseproxy.Handler, transport *reverseproxy.HT
 	}, nil
 }
 
-// checkDirect refuses a proxy between Metaguard and the server. Caddy forgets
-// which one was configured, so that it is looked for before it is loaded.
+// checkDirect refuses a proxy between Metaguard and the server. It is looked for
+// before it is loaded.
 func checkDirect(transport json.RawMessage) error {
-	var settings struct {
-		Forward string `json:"forward_proxy_url"`
-		Network struct {
-			From string `json:"from"`
-		} `json:"network_proxy"`
+	proxied, err := behindProxy(transport)
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(transport, &settings); err != nil {
-		return fmt.Errorf("upstream: reading transport: %w", err)
-	}
-	if settings.Forward != "" || settings.Network.From != "none" {
+	if proxied {
 		return errors.New("assert address: upstream: network_proxy is not possible: the server would see the proxy's address")
 	}
 	return nil

@@ -66,9 +66,7 @@ Caddy's default, and only over a Unix socket that nobody but its owner can use.`
 		Example: "metaguard password reset 5f1c0000-0000-4000-8000-000000000000 --address unix//run/metaguard/admin.sock",
 		Args:    cobra.ExactArgs(1),
 	}
-	command.Flags().StringP("config", "c", "", "Configuration that names the admin API")
-	command.Flags().StringP("adapter", "a", "", "Name of the configuration's adapter")
-	command.Flags().StringP("address", "", "", "Address of the admin API, if not from the configuration")
+	adminFlags(command)
 	command.RunE = caddycmd.WrapCommandFuncForCobra(runPasswordReset)
 	return command
 }
@@ -88,7 +86,7 @@ func runPasswordReset(flags caddycmd.Flags) (int, error) {
 	}
 	defer func() { _ = response.Body.Close() }() // it was only read
 	var done resetAnswer
-	if err := readAdminBody(response.Body, &done); err != nil {
+	if err := readAdminBody(response.Body, maxAdminBody, &done); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
 	if done.Known == 0 {
@@ -120,6 +118,13 @@ func fetchPolicy(_ context.Context, address, name string) ([]byte, error) {
 	return content, err
 }
 
+// adminFlags are those by which adminAddress finds the admin API.
+func adminFlags(command *cobra.Command) {
+	command.Flags().StringP("config", "c", "", "Configuration that names the admin API")
+	command.Flags().StringP("adapter", "a", "", "Name of the configuration's adapter")
+	command.Flags().StringP("address", "", "", "Address of the admin API, if not from the configuration")
+}
+
 // adminAddress finds the admin API.
 func adminAddress(flags caddycmd.Flags) (string, error) {
 	address, err := caddycmd.DetermineAdminAPIAddress(flags.String("address"), nil, flags.String("config"), flags.String("adapter"))
@@ -136,7 +141,7 @@ func mustBeSocket(address string) error {
 		return fmt.Errorf("address of the admin API: %w", err)
 	}
 	if !parsed.IsUnixNetwork() {
-		return fmt.Errorf("the admin API at %s is no Unix socket, and passwords are reset and policies shown over nothing else: write `admin unix//run/metaguard/admin.sock|0600` in the global options, or give its address", address)
+		return fmt.Errorf("the admin API at %s is no Unix socket, and passwords are reset, and policies and status shown, over nothing else: write `admin unix//run/metaguard/admin.sock|0600` in the global options, or give its address", address)
 	}
 	return nil
 }

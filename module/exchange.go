@@ -40,6 +40,7 @@ type exchange struct {
 	caller       *decision.Caller
 	allowance    *allowance // nil: not limited
 	target       decision.Target
+	targetGiven  bool // by the description of a request, see check.go
 	session      sessionState
 	match        dialect.Match
 	body         []byte
@@ -179,6 +180,9 @@ func (x *exchange) refuseForwarded() *decision.Refusal {
 // findTarget finds out whose data the request is about: the caller's own, or,
 // where it is no instance and its source says how, another's.
 func (x *exchange) findTarget() *decision.Refusal {
+	if x.targetGiven {
+		return nil
+	}
 	x.target = decision.Target{
 		InstanceID: x.caller.InstanceID,
 		ProjectID:  x.caller.ProjectID,

@@ -11,8 +11,12 @@ import (
 )
 
 // ServeHTTP answers every request itself: with the legacy server's normalised
-// answer or with a refusal. Nothing of the site stands behind it.
+// answer or with a refusal. Nothing of the site stands behind it. A load
+// balancer's probe is no request for metadata.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	if isProbe(r) {
+		return h.answerProbe(w, r)
+	}
 	x := h.begin(w, r)
 	defer x.publish()
 	if refusal := h.guard(x); refusal != nil {

@@ -145,6 +145,13 @@ func (a *allowances[K]) of(key K) *allowance {
 	return fresh
 }
 
+// size is how many are remembered.
+func (a *allowances[K]) size() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.recent.Len()
+}
+
 // limit refuses an identified caller that asks too often.
 func (x *exchange) limit() *decision.Refusal {
 	switch {

@@ -138,6 +138,8 @@ type Handler struct {
 	traits              dialect.Traits
 	identities          identity.Chain
 	canonicalizer       *canonical.Canonicalizer
+	listen              []string
+	servers             *upstreamCheck
 	engine              *pooledEngine
 	engineKey           string
 	candidate           *candidate

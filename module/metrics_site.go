@@ -4,12 +4,9 @@ package module
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -162,27 +159,6 @@ func (m *siteMetrics) prepare(h *Handler) {
 	for _, outcome := range []password.Outcome{password.Accepted, password.AlreadySet, password.Refused, password.Unsent, password.Unknown} {
 		m.passwordWrites.WithLabelValues(outcome.String())
 	}
-}
-
-// nameSite names a site in metrics and traces: by the addresses on which its
-// server listens, and a number where that server has more than one, in the order
-// of its routes. A client has no say in it, and reloads of one file give the same
-// names, unless several are in named routes, which Caddy provisions in no order.
-func (a *App) nameSite(ctx caddy.Context) string {
-	name := nobody
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		listeners := slices.Clone(server.Listen)
-		slices.Sort(listeners)
-		name = strings.Join(listeners, ",")
-	}
-	if a.named == nil {
-		a.named = make(map[string]int)
-	}
-	a.named[name]++
-	if number := a.named[name]; number > 1 {
-		name = fmt.Sprintf("%s#%d", name, number)
-	}
-	return name
 }
 
 // identified counts whom a source has identified, or why it has not.

@@ -23,7 +23,7 @@ import (
 )
 
 // listening is Caddy's context for the handlers of a server.
-func listening(listeners ...string) caddy.Context {
+func servedOn(listeners ...string) caddy.Context {
 	server := &caddyhttp.Server{Listen: listeners}
 	ctx, _ := caddy.NewContext(caddy.Context{Context: context.WithValue(context.Background(), caddyhttp.ServerCtxKey, server)})
 	return ctx
@@ -31,7 +31,7 @@ func listening(listeners ...string) caddy.Context {
 
 func TestNameSite(t *testing.T) {
 	app := new(App)
-	first, second := listening(":8775"), listening("[::1]:80", "127.0.0.1:80")
+	first, second := servedOn(":8775"), servedOn("[::1]:80", "127.0.0.1:80")
 	for i, test := range []struct {
 		ctx  caddy.Context
 		want string
@@ -43,11 +43,11 @@ func TestNameSite(t *testing.T) {
 		{first, ":8775#3"},
 		{caddy.Context{Context: context.Background()}, "none"}, // no server of Caddy's
 	} {
-		if got := app.nameSite(test.ctx); got != test.want {
+		if got := app.nameSite(listeners(test.ctx)); got != test.want {
 			t.Errorf("%d: %q, want %q", i, got, test.want)
 		}
 	}
-	if got := new(App).nameSite(first); got != ":8775" { // the next configuration
+	if got := new(App).nameSite(listeners(first)); got != ":8775" { // the next configuration
 		t.Errorf("%q", got)
 	}
 }
@@ -56,7 +56,7 @@ func TestNameSite(t *testing.T) {
 // them that has it. Requests that end after that count nowhere.
 func TestSiteMetricsEndWithTheirSite(t *testing.T) {
 	load := func() (*Handler, *prometheus.Registry) {
-		ctx := listening(":8775")
+		ctx := servedOn(":8775")
 		h := &Handler{site: "of this test", dialect: new(dialect.OpenStack)}
 		if err := h.provisionMetrics(ctx); err != nil {
 			t.Fatal(err)

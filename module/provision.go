@@ -47,7 +47,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if !ok {
 		return fmt.Errorf("the metaguard app is a %T", loaded)
 	}
-	h.site = app.nameSite(ctx)
+	h.listen = listeners(ctx)
+	h.site = app.nameSite(h.listen)
 	for _, step := range []func(caddy.Context) error{
 		h.provisionDialect,
 		h.provisionIdentities,

@@ -101,15 +101,12 @@ func (x *exchange) setVariables() {
 	}
 }
 
-// log writes the decision-log line: fields from this list only (invariant I3).
+// log writes the decision-log line, and keeps it for a while in memory: fields from
+// this list only (invariant I3).
 func (x *exchange) log() {
 	level := zapcore.InfoLevel
 	if x.verdict == decision.WouldDeny {
 		level = zapcore.WarnLevel
-	}
-	entry := x.h.decisions.Check(level, "decision")
-	if entry == nil {
-		return
 	}
 	resource := x.match.Resource
 	fields := make([]zap.Field, 0, 32)
@@ -148,8 +145,8 @@ func (x *exchange) log() {
 	if x.judged {
 		fields = append(fields,
 			zap.String("revision", x.result.Revision),
-			zap.Strings("codes", x.result.Decision.Reasons),
-			zap.Strings("rules", x.result.Rules),
+			zap.Array("codes", texts(x.result.Decision.Reasons)),
+			zap.Array("rules", texts(x.result.Rules)),
 			zap.Duration("decide", x.result.Duration))
 	}
 	if x.forwardFor > 0 {
@@ -162,7 +159,10 @@ func (x *exchange) log() {
 		fields = append(fields, zap.Int("removed", x.removed.Total()), zap.Int("removed_password_keys", x.removed.PasswordKeys))
 	}
 	fields = append(fields, zap.Duration("duration", time.Since(x.start)))
-	entry.Write(fields...)
+	if entry := x.h.decisions.Check(level, "decision"); entry != nil {
+		entry.Write(fields...)
+	}
+	recentDecisions.add(time.Now(), fields)
 }
 
 func appendText(fields []zap.Field, key, value string) []zap.Field {

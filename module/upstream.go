@@ -144,6 +144,9 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if err := h.checkPassive(); err != nil {
 		return err
 	}
+	if h.servers, err = newUpstreamCheck(h.Upstream, inner, transport); err != nil {
+		return err
+	}
 	if err := h.provisionAddress(inner); err != nil {
 		return err
 	}

@@ -101,6 +101,13 @@ func (w *waits) begin(caller string, cancel context.CancelFunc) (done func(), _ 
 	}, nil
 }
 
+// now is how many requests wait.
+func (w *waits) now() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all
+}
+
 func (w *waits) ended() bool { return w.over.Err() != nil }
 
 // waitEnded tells a client that waits to ask again.

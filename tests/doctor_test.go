@@ -4,7 +4,9 @@ package tests
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,9 +76,8 @@ func exitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	var ended interface{ ExitCode() int }
-	if e, ok := err.(interface{ ExitCode() int }); ok {
-		ended = e
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
 		return ended.ExitCode()
 	}
 	return -1

@@ -51,6 +51,20 @@ func (c Chain) Identify(r *http.Request, peer netip.Addr) (_ *decision.Caller, c
 	return nil, "", decision.Refuse(decision.IdentityMissing, "identity_unclaimed")
 }
 
+// At says who is at an address as far as that alone tells: whom an inventory has
+// there, or anyone. The request's own address must be the same.
+func (c Chain) At(r *http.Request, address netip.Addr) (*decision.Caller, *decision.Refusal) {
+	var byAddress Chain
+	for _, source := range c {
+		switch source.(type) {
+		case *RemoteIP, *Anonymous:
+			byAddress = append(byAddress, source)
+		}
+	}
+	caller, _, refusal := byAddress.Identify(r, address)
+	return caller, refusal
+}
+
 // TargetRule says on whose data the caller acts that a source of the chain
 // identified; nil: nobody said.
 func (c Chain) TargetRule(caller *decision.Caller) *TargetRule {

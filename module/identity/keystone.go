@@ -201,6 +201,10 @@ func (k *Keystone) TargetRule() *TargetRule { return k.Target }
 // was not asked. Requests that share a question count it once.
 func (k *Keystone) CountLookups(count func(Lookup)) { k.tokens.lookups.count = count }
 
+// Remembered is how many tokens are remembered that Keystone took and refused,
+// expired ones among them.
+func (k *Keystone) Remembered() (taken, refused int) { return k.tokens.sizes() }
+
 func (k *Keystone) setDefaults() {
 	if k.Cache == 0 {
 		k.Cache = caddy.Duration(defaultKeystoneCache)

@@ -88,6 +88,11 @@ func (c *tokenCache) check(ctx context.Context, token string) (*keystoneUser, *d
 	})
 }
 
+// sizes are how many tokens of each kind are remembered, expired ones among them.
+func (c *tokenCache) sizes() (taken, refused int) {
+	return c.taken.EstimatedSize(), c.refused.EstimatedSize()
+}
+
 // learn asks and remembers. Its time counts from before the question: whatever
 // is revoked after Keystone answered is noticed within the lifetime.
 func (c *tokenCache) learn(ctx context.Context, key tokenHash, token string) (*keystoneUser, *decision.Refusal) {

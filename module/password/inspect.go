@@ -3,6 +3,7 @@
 package password
 
 import (
+	"encoding/base64"
 	"unicode/utf8"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -68,6 +69,16 @@ func rsaBits(body []byte) int {
 		return 0
 	}
 	return bits
+}
+
+// Sample is a body of size bytes that Inspect takes for the result of an RSA key
+// of so many bits: the size that such a result has, or one more for a newline.
+func Sample(bits, size int) []byte {
+	sample := base64.StdEncoding.AppendEncode(nil, make([]byte, bits/8))
+	if size > len(sample) {
+		sample = append(sample, '\n')
+	}
+	return sample
 }
 
 // rsaForm tells which key has results of size base64 characters, and how many

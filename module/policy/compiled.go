@@ -125,6 +125,14 @@ func (r *Result) Resource() decision.Resource {
 // CallerID is who asked, as far as the input says.
 func (r *Result) CallerID() string { return textAt(r.Input, names.caller, names.id) }
 
+// Document is the input as JSON types; nil if there was none.
+func (r *Result) Document() (any, error) {
+	if r.Input == nil {
+		return nil, nil //nolint:nilnil // no input is an answer
+	}
+	return ast.JSON(r.Input)
+}
+
 // PanicError is a panic inside OPA, caught.
 type PanicError struct {
 	// Value is what was thrown.

@@ -45,7 +45,10 @@ type Engine struct {
 	remote     atomic.Pointer[remote]
 	lostEvents atomic.Uint64
 
-	// loading is held while files are read and compiled.
+	// reading is held while files are read and loaded, so that what was read
+	// first is loaded first.
+	reading sync.Mutex
+	// loading is held while files are compiled and exchanged.
 	loading sync.Mutex
 	// local are the files that were loaded last, and system those of them that
 	// are for OPA itself; loading guards them.

@@ -4,15 +4,40 @@ package policy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 )
 
+// Reload loads the files as they are now, without waiting for the next look at
+// them. It tells whether another policy is in force after it, and why the files
+// are not, usually with their lines; what was in force stays so then. Bundles
+// come when OPA asks for them: its own way to ask at once is for bundles that it
+// never asks for otherwise (v1/download, Trigger).
+func (e *Engine) Reload(ctx context.Context) (changed bool, err error) {
+	before := e.Policy()
+	e.reloadAgain(ctx)
+	after := e.Policy()
+	changed = after != nil && (before == nil || before.revision != after.revision)
+	if err := ctx.Err(); err != nil {
+		return changed, fmt.Errorf("reading the policy again: %w", err)
+	}
+	e.status.Lock()
+	defer e.status.Unlock()
+	if text := e.status.troubles[ofFiles]; text != "" {
+		return changed, errors.New(text)
+	}
+	return changed, nil
+}
+
 // reload loads the files as they are now, beside the bundles that are active.
 // What cannot be loaded changes nothing but the status and is reported once for
 // each distinct content.
 func (e *Engine) reload(ctx context.Context) {
+	e.reading.Lock()
+	defer e.reading.Unlock()
 	start := time.Now()
 	src, err := read(e.settings.Paths)
 	if err != nil {

@@ -20,15 +20,14 @@ import (
 
 // request is a request as a person would say it: who does what to what.
 type request struct {
-	as, source, project, address string
-	roles                        []string
-	target, targetProject        string
-	method, path                 string
-	headers                      []string
-	body                         body
-	session                      time.Duration
-	spoken                       *dialectFlag
-	set                          *pflag.FlagSet
+	by                    Caller
+	target, targetProject string
+	method, path          string
+	headers               []string
+	body                  body
+	session               time.Duration
+	spoken                *dialectFlag
+	set                   *pflag.FlagSet
 }
 
 // requestFlags are the names of its flags but --as.
@@ -46,28 +45,28 @@ var (
 
 func (r *request) flags(flags *pflag.FlagSet) {
 	r.set, r.spoken = flags, newDialectFlag()
-	flags.StringVar(&r.as, "as", "", "`Caller`: instance:<id>, user:<id> or anonymous")
+	flags.StringVar(&r.by.As, "as", "", "`Caller`: instance:<id>, user:<id> or anonymous")
 	flags.StringVarP(&r.method, "method", "X", http.MethodGet, "`Method`")
 	flags.StringVar(&r.path, "path", "", "`Path`, such as /openstack/latest/password")
-	flags.StringVar(&r.project, "project", "", "`Id` of the caller's project")
-	flags.StringArrayVar(&r.roles, "role", nil, "`Role` of the caller; may be repeated")
-	flags.StringVar(&r.source, "source", "", "Identity `source` that vouches for the caller; default: neutron, keystone or anonymous")
-	flags.StringVar(&r.address, "address", callerAddress.String(), "`Address` of the caller")
+	flags.StringVar(&r.by.Project, "project", "", "`Id` of the caller's project")
+	flags.StringArrayVar(&r.by.Roles, "role", nil, "`Role` of the caller; may be repeated")
+	flags.StringVar(&r.by.Source, "source", "", "Identity `source` that vouches for the caller; default: neutron, keystone or anonymous")
+	flags.StringVar(&r.by.Address, "address", callerAddress.String(), "`Address` of the caller")
 	flags.StringVar(&r.target, "target", "", "`Id` of the instance that it is about; default: the caller itself")
 	flags.StringVar(&r.targetProject, "target-project", "", "`Id` of that instance's project")
 	flags.StringArrayVar(&r.headers, "header", nil, "Request header, `name=value`; may be repeated")
 	flags.IntVar(&r.body.size, "body-size", 0, "`Bytes` of the body; default: what its format and key give")
 	flags.StringVar(&r.body.format, "body-format", decision.FormatRSABase64, "What the body looks like: "+strings.Join(bodyFormats, ", "))
-	flags.IntVar(&r.body.bits, "key-bits", 2048, "`Bits` of the RSA key that the password is encrypted for")
+	flags.IntVar(&r.body.bits, "key-bits", defaultKeyBits, "`Bits` of the RSA key that the password is encrypted for")
 	flags.DurationVar(&r.session, "session-age", 0, "How long ago a valid session began, such as 30s; default: there is none")
 	flags.Var(r.spoken, "dialect", "Dialect that the path is read in: a name or a Caddyfile")
 }
 
 // input is the input document that a server would make of the request.
 func (r *request) input() (ast.Value, error) {
-	caller, err := r.caller()
+	caller, err := r.by.Read()
 	if err != nil {
-		return nil, err
+		return nil, asFlag(err)
 	}
 	segments, err := splitPath(r.path, r.spoken.Traits().ExtraPathBytes)
 	if err != nil {
@@ -112,31 +111,6 @@ func (r *request) input() (ast.Value, error) {
 		in.Session = decision.Session{Present: true, Valid: true, AgeSeconds: int(r.session.Seconds())}
 	}
 	return policy.InputValue(in)
-}
-
-// caller reads who calls.
-func (r *request) caller() (decision.Caller, error) {
-	kind, id, _ := strings.Cut(r.as, ":")
-	c := decision.Caller{ID: r.as, ProjectID: r.project, Roles: r.roles}
-	switch {
-	case r.as == "anonymous":
-		c.Source = "anonymous"
-	case kind == "instance" && id != "":
-		c.Source, c.InstanceID = "neutron", id
-	case kind == "user" && id != "":
-		c.Source = "keystone"
-	default:
-		return c, fmt.Errorf("--as %q is no caller: say instance:<id>, user:<id> or anonymous", r.as)
-	}
-	if r.source != "" {
-		c.Source = r.source
-	}
-	var err error
-	if c.Address, err = netip.ParseAddr(r.address); err != nil {
-		return c, fmt.Errorf("--address %q is no IP address", r.address)
-	}
-	c.Address = c.Address.Unmap()
-	return c, nil
 }
 
 // aim reads whose data it is about: the caller's own, unless another instance

@@ -10,6 +10,7 @@ import "sync/atomic"
 type Budget struct {
 	max  int64
 	used atomic.Int64
+	peak atomic.Int64
 }
 
 // NewBudget makes a budget of size bytes; none or less has room for nothing.
@@ -27,7 +28,16 @@ func (b *Budget) Reserve(n int64) bool {
 			return false
 		}
 		if b.used.CompareAndSwap(used, used+n) {
+			b.notePeak(used + n)
 			return true
+		}
+	}
+}
+
+func (b *Budget) notePeak(used int64) {
+	for peak := b.peak.Load(); used > peak; peak = b.peak.Load() {
+		if b.peak.CompareAndSwap(peak, used) {
+			return
 		}
 	}
 }
@@ -53,6 +63,14 @@ func (b *Budget) InUse() int64 {
 		return 0
 	}
 	return b.used.Load()
+}
+
+// Peak is the most that was ever taken at one time, in bytes.
+func (b *Budget) Peak() int64 {
+	if b == nil {
+		return 0
+	}
+	return b.peak.Load()
 }
 
 // Max is the bound that was given, in bytes.

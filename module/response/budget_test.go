@@ -37,8 +37,11 @@ func TestBudget(t *testing.T) {
 			t.Errorf("step %d: %v, %d in use", i, got, b.InUse())
 		}
 	}
-	if b.Max() != 10 {
-		t.Errorf("max %d", b.Max())
+	if b.Max() != 10 || b.Peak() != 10 {
+		t.Errorf("max %d, peak %d", b.Max(), b.Peak())
+	}
+	if lower := NewBudget(10); !lower.Reserve(3) || !lower.Reserve(2) || lower.Peak() != 5 {
+		t.Errorf("peak %d", lower.Peak())
 	}
 	for name, empty := range map[string]*Budget{"nil": nil, "zero": NewBudget(0), "negative": NewBudget(-1), "lowest": NewBudget(math.MinInt64)} {
 		empty.Release(1)

@@ -69,6 +69,25 @@ func (a *Admin) Get(tb testing.TB, path string) string {
 	return string(body)
 }
 
+// Ask sends a request with a body, if it has one, and gives what came back.
+func (a *Admin) Ask(tb testing.TB, method, path, body string) (status int, answer string) {
+	tb.Helper()
+	request, err := http.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	response, err := a.client.Do(request)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return response.StatusCode, string(content)
+}
+
 // Load makes the process load its configuration anew, as `reload --force`
 // does. The configuration is JSON.
 func (a *Admin) Load(config string) error {

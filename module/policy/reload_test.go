@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Reload reads the files at once and says what came of it, each time it is asked.
+func TestReloadAtOnce(t *testing.T) {
+	root := dir(t, files{"team.rego": versioned("v1")})
+	e := engine(t, Config{Paths: []string{root}}) // not started: nobody else looks at the files
+	if changed, err := e.Reload(t.Context()); changed || err != nil {
+		t.Errorf("nothing was edited: %v, %v", changed, err)
+	}
+	revision := e.Status().Revision
+	write(t, filepath.Join(root, "team.rego"), "package metaguard.team\n\ndenny contains \"x\"\n")
+	for range 2 {
+		changed, err := e.Reload(t.Context())
+		if changed || err == nil || !strings.Contains(err.Error(), "team.rego:3:1") {
+			t.Errorf("a broken edit: %v, %v", changed, err)
+		}
+	}
+	if status := e.Status(); status.Revision != revision || status.LastError == "" {
+		t.Errorf("%+v", status)
+	}
+	write(t, filepath.Join(root, "team.rego"), versioned("v2"))
+	if changed, err := e.Reload(t.Context()); !changed || err != nil {
+		t.Errorf("a good edit: %v, %v", changed, err)
+	}
+	if status := e.Status(); status.Revision == revision || status.LastError != "" {
+		t.Errorf("%+v", status)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := e.Reload(gone); err == nil {
+		t.Error("a reload that was given up says that all is well")
+	}
+}
+
+// Reloads beside the engine's own never leave an older policy in force.
+func TestReloadBesideTheWatcher(t *testing.T) {
+	root := dir(t, files{"team.rego": versioned("v0")})
+	e, _ := started(t, root)
+	var all sync.WaitGroup
+	for _, version := range []string{"v1", "v2", "v3", "v4", "v5"} {
+		write(t, filepath.Join(root, "team.rego"), versioned(version))
+		for range 3 {
+			all.Go(func() { _, _ = e.Reload(t.Context()) }) // a file that is being written is no error of ours
+		}
+	}
+	all.Wait()
+	if _, err := e.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last := engine(t, Config{Paths: []string{root}}).Status().Revision
+	if now := e.Status().Revision; now != last {
+		t.Errorf("%s is in force, the files are %s", now, last)
+	}
+}
