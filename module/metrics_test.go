@@ -86,6 +86,9 @@ func TestSiteMetricsEndWithTheirSite(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if count, _ := counted.References("openstack of this test"); count != 1 {
+		t.Errorf("one configuration has the site, and it counts as %d", count)
+	}
 	one(old) // still on its way
 	one(next)
 	if got := requests(registry); got != 3 {

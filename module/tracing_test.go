@@ -31,9 +31,11 @@ func TestSpanOfAPanic(t *testing.T) {
 		}()
 		_ = x.traced("decide", func() *decision.Refusal { panic("planted-in-the-panic") })
 	}()
+	x.reason, x.outcome = decision.PolicyDeny, outcomePanic // no 5xx, by which Caddy would know
+	x.traceRequest()
 	request.End()
 	spans := recorder.Ended()
-	if len(spans) != 2 || spans[0].Name() != "metaguard.decide" || spans[0].Status().Code != codes.Error {
+	if len(spans) != 2 || spans[1].Status().Code != codes.Error || spans[0].Name() != "metaguard.decide" || spans[0].Status().Code != codes.Error {
 		t.Fatalf("%v", spans)
 	}
 	for _, span := range spans {
