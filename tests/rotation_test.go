@@ -43,7 +43,7 @@ func TestRotateNeutronSecret(t *testing.T) {
 	t.Parallel()
 	const older, newer = "older-secret", "newer-secret"
 	before, after := strictNova(t, older), strictNova(t, newer)
-	m := prepareManaged(t, "SOURCE\npolicy policy {\n\ttimeout 20s\n}", map[string]string{"older": older, "newer": newer})
+	m := prepareManaged(t, "SOURCE\npolicy policy {\n\ttimeout 10m\n}", map[string]string{"older": older, "newer": newer})
 	file := func(name string) string { return "{file." + filepath.Join(m.Dir, name) + "}" }
 	source := func(secrets ...string) string {
 		return "identify neutron {\n\tsecret " + strings.Join(secrets, " ") + "\n\ttrust 127.5.0.0/16\n}"
@@ -95,7 +95,7 @@ func TestRotateNeutronSecret(t *testing.T) {
 func TestRotateKeys(t *testing.T) {
 	t.Parallel()
 	server := newPasswordServer(t)
-	m := prepareManaged(t, "identify remote_ip inventory.json\nassert neutron {env.METAGUARD_NEUTRON_SECRET}\npolicy policy {\n\ttimeout 20s\n}\nSESSION\npassword {\n\tFINGERPRINT\n}", map[string]string{
+	m := prepareManaged(t, "identify remote_ip inventory.json\nassert neutron {env.METAGUARD_NEUTRON_SECRET}\npolicy policy {\n\ttimeout 10m\n}\nSESSION\npassword {\n\tFINGERPRINT\n}", map[string]string{
 		"policy/data.json": grant(instance1, "password:read"),
 		"session-a":        strings.Repeat("a", 32), "session-b": strings.Repeat("b", 32),
 		"fingerprint-a": strings.Repeat("a", 64), "fingerprint-b": strings.Repeat("b", 64),
@@ -151,7 +151,7 @@ func TestRotateKeys(t *testing.T) {
 // The steps for the authorities of client certificates.
 func TestRotateClientAuthority(t *testing.T) {
 	t.Parallel()
-	s, older := secureSite(t, "identify mtls\npolicy policy {\n\ttimeout 20s\n}", map[string]string{
+	s, older := secureSite(t, "identify mtls\npolicy policy {\n\ttimeout 10m\n}", map[string]string{
 		"policy/data.json": `{"metaguard": {"grants": {"caller_id": {"subject:CN=worker": ["userdata:read"]}}}}`,
 	})
 	m := &managed{site: s, admin: harness.NewAdmin(t)}
@@ -194,7 +194,7 @@ func TestRotateRedisPassword(t *testing.T) {
 	admin("ACL SETUSER metaguard on >older ~metaguard:* +get +set +strlen +eval +evalsha +info")
 	server := newPasswordServer(t)
 	m := prepareManaged(t, "", map[string]string{"url": "redis://metaguard:older@" + redis.Address})
-	m.edit(t, "Caddyfile", "dialect openstack", "dialect openstack\n"+neutronFrom("127.0.0.0/8")+"\npolicy policy {\n\ttimeout 20s\n}\npassword {\n\tlatch redis {file."+filepath.Join(m.Dir, "url")+"}\n}")
+	m.edit(t, "Caddyfile", "dialect openstack", "dialect openstack\n"+neutronFrom("127.0.0.0/8")+"\npolicy policy {\n\ttimeout 10m\n}\npassword {\n\tlatch redis {file."+filepath.Join(m.Dir, "url")+"}\n}")
 	m.edit(t, "Caddyfile", m.upstream.Address, server.Address)
 	m.Run(m.address)
 	tr := new(traffic)

@@ -104,7 +104,8 @@ func TestStopEnds(t *testing.T) {
 // loggedSite is a site that writes its log to a file, and what gives that.
 func loggedSite(t *testing.T, grace string) (*managed, func() string) {
 	t.Helper()
-	m := prepareManaged(t, byAddress, nil)
+	// The timeout is not what is tested, and the machine has much to do.
+	m := prepareManaged(t, byAddress+" {\n\ttimeout 10m\n}", nil)
 	path := filepath.Join(m.Dir, "metaguard.log")
 	m.edit(t, "Caddyfile", "level DEBUG", "level INFO\n\t\toutput file "+path)
 	if grace != "" {
