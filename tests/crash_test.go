@@ -46,7 +46,7 @@ func crashSite(t *testing.T, latch string, c *control, server *passwordServer) *
 			inventory = append(inventory, fmt.Sprintf(`{"address": %q, "instance_id": %q, "project_id": %q}`, crashAddress(w, n), crashInstance(w, n), projectA))
 		}
 	}
-	settings := "identify remote_ip inventory.json\nassert neutron {env.METAGUARD_NEUTRON_SECRET}\nsession optional\npolicy policy {\nopa opa.yaml\nready_timeout 30s\ntimeout 20s\n}\npassword {\nwrite_once 10m\nlatch " + latch + "\n}"
+	settings := "identify remote_ip inventory.json\nassert neutron {env.METAGUARD_NEUTRON_SECRET}\nsession optional\npolicy policy {\nopa opa.yaml\nready_timeout 30s\ntimeout 10m\n}\npassword {\nwrite_once 10m\nlatch " + latch + "\n}"
 	m := prepareManaged(t, settings, map[string]string{
 		"opa.yaml": c.opa(""), "inventory.json": "[" + strings.Join(inventory, ",") + "]", "policy/data.json": soakGrants,
 	})

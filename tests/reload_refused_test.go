@@ -19,7 +19,7 @@ func TestRefusedReloadsLoseNothing(t *testing.T) {
 	c := newControl(t)
 	c.put(t, "r1", "userdata")
 	// The timeout is not what is tested, and the machine has much to do.
-	m := newManaged(t, "identify remote_ip inventory.json\npolicy policy {\n\topa opa.yaml\n\tready_timeout 30s\n\ttimeout 10s\n}", map[string]string{
+	m := newManaged(t, "identify remote_ip inventory.json\npolicy policy {\n\topa opa.yaml\n\tready_timeout 30s\n\ttimeout 10m\n}", map[string]string{
 		"opa.yaml":       c.opa(""),
 		"away.yaml":      strings.ReplaceAll(c.opa(""), "team.tar.gz", "nothing.tar.gz"),
 		"inventory.json": `[{"address": "127.3.0.0/16", "instance_id": "` + instance1 + `", "project_id": "` + projectA + `"}]`,
@@ -52,6 +52,5 @@ func TestRefusedReloadsLoseNothing(t *testing.T) {
 			tr.goesOn(m.Process, 5)
 		}
 	}
-	served, lost := tr.end(t, m.Process, m.Log)
-	t.Logf("%d requests served, %d connections lost in the queues of listeners", served, lost)
+	tr.end(t, m.Process, m.Log)
 }

@@ -27,13 +27,6 @@ func (s *soak) flip(t *testing.T, configs map[string]string) {
 	}
 }
 
-func (s *soak) reloads(t *testing.T) {
-	t.Helper()
-	if output, err := s.reload(t); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-}
-
 func (s *soak) next(what string) int {
 	s.numbers[what]++
 	return s.numbers[what]

@@ -52,7 +52,7 @@ http://:NEUTRON {
 		}
 		policy policy-GENERATION live/current {
 			candidate candidate
-			timeout 20s
+			timeout 10m
 		}
 		deny_status STATUS
 		password {
@@ -75,7 +75,7 @@ http://:BUNDLES {
 		policy {
 			opa opa.yaml
 			ready_timeout 30s
-			timeout 20s
+			timeout 10m
 		}
 	}
 }
@@ -95,7 +95,7 @@ http://:TOKENS {
 		}
 		identify remote_ip inventory.json
 		policy {
-			timeout 20s
+			timeout 10m
 		}
 		session optional {
 			key {file.DIR/session-1} {file.DIR/session-2}
@@ -110,7 +110,7 @@ http://:WAITS {
 		dialect gce
 		identify remote_ip inventory.json
 		policy {
-			timeout 20s
+			timeout 10m
 		}
 	}
 }
@@ -121,7 +121,7 @@ http://:AUDIT {
 		dialect openstack
 		identify remote_ip inventory.json
 		policy policy-GENERATION live/current {
-			timeout 20s
+			timeout 10m
 		}
 		mode audit
 	}

@@ -28,9 +28,8 @@ func TestSoak(t *testing.T) {
 	s.flip(t, nil)
 	s.everything(t)
 	s.goesOn(s.Process, 3)
-	served, lost := s.end(t, s.Process, func() string { return s.log(t) })
+	s.end(t, s.Process, func() string { return s.log(t) })
 	s.checkLines(t, s.log(t))
-	t.Logf("%d requests served, %d connections lost in the queues of listeners", served, lost)
 }
 
 // everything rotates and edits each thing once.
@@ -73,9 +72,6 @@ func TestLongSoak(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			if migrate == "1" && !strings.Contains(string(output), " 0 connections lost") {
-				t.Error("connections were lost although the kernel hands them over")
-			}
 		})
 	}
 }
@@ -112,9 +108,8 @@ func soakFor500(t *testing.T) {
 	if last.goroutines > first.goroutines+10 || last.files > first.files+10 || last.upstream > first.upstream+4 || last.heap > first.heap+first.heap/4+8<<20 {
 		t.Error("something grows with the number of reloads")
 	}
-	served, lost := s.end(t, s.Process, func() string { return s.log(t) })
+	s.end(t, s.Process, func() string { return s.log(t) })
 	s.checkLines(t, s.log(t))
-	t.Logf("%d requests served, %d connections lost in the queues of listeners", served, lost)
 }
 
 // usage is what a process holds when nobody asks anything.

@@ -5,6 +5,7 @@ package tests
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +27,8 @@ type visitor struct {
 	transport *http.Transport
 
 	served atomic.Int64 // whole answers
-	lost   atomic.Int64 // connections that ended without one
+	lost   atomic.Int64 // connections that ended without one,
+	reset  atomic.Int64 // and those of them that were reset
 	mu     sync.Mutex
 	wrong  []string
 }
@@ -54,6 +57,9 @@ func (v *visitor) visit(method, url, body string, headers ...string) (harness.An
 	response, err := v.transport.RoundTrip(request)
 	if err != nil {
 		v.lost.Add(1)
+		if errors.Is(err, syscall.ECONNRESET) {
+			v.reset.Add(1)
+		}
 		return harness.Answer{Err: err}, false
 	}
 	defer response.Body.Close()
@@ -130,10 +136,11 @@ func (tr *traffic) goesOn(p *harness.Process, times int64) {
 }
 
 // end stops the visitors, and fails if an answer was wrong, or if a request was
-// judged that got none. It tells how many were served, and how many connections
-// were lost before anything of them was read: those are the kernel's, which
-// resets what waits in a listener's queue when that is closed.
-func (tr *traffic) end(t *testing.T, p *harness.Process, log func() string) (served, lost int64) {
+// judged that got none. It logs how many were served, and how many connections
+// were lost before any handler saw them: the kernel resets what waits in a
+// listener's queue when that is closed, and net/http closes a connection whose
+// request it reads in the moment that its server shuts down (conn.serve).
+func (tr *traffic) end(t *testing.T, p *harness.Process, log func() string) {
 	t.Helper()
 	tr.over.Store(true)
 	tr.all.Wait()
@@ -150,6 +157,7 @@ func (tr *traffic) end(t *testing.T, p *harness.Process, log func() string) (ser
 	for deadline := time.Now().Add(20 * time.Second); !complete() && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Millisecond)
 	}
+	var served, lost, reset int64
 	for _, v := range tr.visitors {
 		if n := judged[v.from]; n != v.served.Load() {
 			t.Errorf("%s: %d requests were judged, %d answered, %d connections lost", v.from, n, v.served.Load(), v.lost.Load())
@@ -157,9 +165,9 @@ func (tr *traffic) end(t *testing.T, p *harness.Process, log func() string) (ser
 		for _, problem := range v.wrong {
 			t.Error(problem)
 		}
-		served, lost = served+v.served.Load(), lost+v.lost.Load()
+		served, lost, reset = served+v.served.Load(), lost+v.lost.Load(), reset+v.reset.Load()
 	}
-	return served, lost
+	t.Logf("%d requests answered; %d connections reset and %d closed before a handler saw them", served, reset, lost-reset)
 }
 
 // judgedOf counts the lines of a decision log by peer.

@@ -253,6 +253,28 @@ func TestOldGenerationsAreRemoved(t *testing.T) {
 	}
 }
 
+// What a crash left beside the marker goes at the next start.
+func TestOpeningRemovesWhatACrashLeft(t *testing.T) {
+	root := t.TempDir()
+	for name, age := range map[string]time.Duration{"old": 2 * staleTemp, "new": 0} {
+		path := filepath.Join(root, tempPrefix+name)
+		then := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, then, then)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := newFileLatch(t, root).Start(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(entries); got != "[- .metaguard-latch - .new-new]" {
+		t.Errorf("left are %s", got)
+	}
+}
+
 // A call that was given up on shares nothing with whoever gave it up: with
 // -race this failed when it wrote the results of Load by itself.
 func TestGivenUpCalls(t *testing.T) {
