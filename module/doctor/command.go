@@ -134,8 +134,8 @@ func prepare(ctx context.Context, needs Needs, asked options) (*examination, err
 	x := &examination{
 		needs:   needs,
 		prober:  &prober{timeout: asked.timeout, silent: map[string]error{}},
-		skipped: map[string]bool{},
-		report:  &Report{Looked: []string{}, Findings: []Finding{}, Unchecked: []Unchecked{}, AdvisoriesAsOf: advisoriesAsOf},
+		skipped: map[string]bool{}, resolved: map[string][]string{},
+		report: &Report{Looked: []string{}, Findings: []Finding{}, Unchecked: []Unchecked{}, AdvisoriesAsOf: advisoriesAsOf},
 	}
 	for _, id := range asked.skip {
 		if !slices.ContainsFunc(checks, func(c check) bool { return c.id == id }) {
@@ -208,6 +208,8 @@ func (x *examination) findRunning(ctx context.Context) error {
 	}
 	if x.running, err = x.admin.process(ctx); err != nil {
 		x.leftOut("known_vulnerability", "the running process", err.Error()+"; this program is looked at instead")
+	} else if x.running.environ == nil {
+		x.leftOut("secret_weak", "the server's environment", "it may not be seen by this user; this program's is looked at instead")
 	}
 	if x.policies, err = x.admin.runningPolicies(ctx); err != nil {
 		x.unable("policy_stale", "the running policy", err.Error())
