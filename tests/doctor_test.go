@@ -427,6 +427,7 @@ func TestDoctorUnable(t *testing.T) {
 		"no such file":    {[]string{"--config", "nothing"}, "no such file"},
 		"no such check":   {[]string{"--config", "Caddyfile", "--skip", "admin_tc"}, "there is no such check"},
 		"no such flag":    {[]string{"--nothing"}, "unknown flag"},
+		"an argument":     {[]string{"Caddyfile"}, "unexpected argument"},
 		"nothing runs":    {[]string{"--address", "unix//nowhere/admin.sock"}, "nothing to examine"},
 		"no address":      {[]string{"--around", "x y"}, "it is no address"},
 		"no such dialect": {[]string{"--around", "127.0.0.1:1", "--dialect", "none"}, "dialect none"},

@@ -79,7 +79,12 @@ func Setup(needs Needs) func(*cobra.Command) {
 		flags.StringSliceVar(&asked.skip, "skip", nil, "`Ids` of checks to leave out, exactly; the report says that they were")
 		flags.DurationVar(&asked.timeout, "timeout", 5*time.Second, "How long one question to a server may take")
 		flags.BoolVar(&asked.json, "json", false, "Print the report as JSON")
-		command.Args = cobra.NoArgs
+		command.Args = func(command *cobra.Command, args []string) error {
+			if len(args) > 0 { // not 1, which would look like findings
+				return exit(command, exitUnable, fmt.Errorf("unexpected argument %q: a configuration is given with --config <path>", args[0]))
+			}
+			return nil
+		}
 		command.SetFlagErrorFunc(func(command *cobra.Command, err error) error { return exit(command, exitUnable, err) })
 		command.Long += checkList()
 		command.RunE = func(command *cobra.Command, _ []string) error {
