@@ -54,7 +54,7 @@ func prepareExamined(t *testing.T, script func(string) string, more string, file
 	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
 	admin := harness.NewAdmin(t)
 	text := strings.NewReplacer("unix//run/metaguard/admin.sock|0600", admin.Listen).Replace(cleanOptions) + strings.NewReplacer(
-		"http://:8775", "http://"+address[strings.Index(address, ":"):]+" {\n\tbind 127.0.0.1", " {\n\tmetaguard", "\n\tmetaguard",
+		"http://:8775", "http://"+strings.TrimPrefix(address, "127.0.0.1")+" {\n\tbind 127.0.0.1", " {\n\tmetaguard", "\n\tmetaguard",
 		"127.0.0.1:8774", upstream.Address, "deny_status 404", "deny_status 404\n"+more).Replace(cleanSite)
 	all := map[string]string{"Caddyfile": text, "logging.caddy": loggingSnippet(t), "inventory.json": inventory, "policy/data.json": "{}"}
 	for name, content := range files {

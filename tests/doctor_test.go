@@ -73,11 +73,11 @@ func doctor(t *testing.T, p *harness.Process, args ...string) (report doctorRepo
 // exitCode is the exit code of a command that ended with err; -1 if it did not
 // end by itself.
 func exitCode(err error) int {
-	if err == nil {
-		return 0
-	}
 	var ended *exec.ExitError
-	if errors.As(err, &ended) {
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &ended):
 		return ended.ExitCode()
 	}
 	return -1
@@ -124,8 +124,8 @@ const (
 // A configuration gives exactly these findings, where they stand.
 func TestDoctorConfig(t *testing.T) {
 	t.Parallel()
-	with := func(old, new string) string {
-		text := strings.Replace(cleanOptions+cleanSite, old, new, 1)
+	with := func(old, instead string) string {
+		text := strings.Replace(cleanOptions+cleanSite, old, instead, 1)
 		if text == cleanOptions+cleanSite {
 			t.Fatalf("%q is not in the clean configuration", old)
 		}
@@ -251,6 +251,17 @@ func TestDoctorConfig(t *testing.T) {
 			text: beside("http://:81 {\n\tmetaguard_legacy\n}\n"), want: []string{"legacy_public Caddyfile:23"},
 		},
 
+		"an upstream that is a public site": {
+			text: beside("http://:8774 {\n\treverse_proxy nova.internal:80\n}\n"), want: []string{"upstream_served Caddyfile:22"},
+		},
+		"an upstream that is a private site": {
+			text: beside("http://:8774 {\n\tbind 127.0.0.1\n\treverse_proxy nova.internal:80\n}\n"),
+		},
+		"a URL with a password": {
+			text: beside("http://:81 {\n\treverse_proxy 127.0.0.1:1 {\n\t\theader_up X redis://u:s3cret-of-redis@127.0.0.1:8774/0?password=s3cret-of-redis\n\t}\n}\n"),
+			want: []string{"upstream_elsewhere Caddyfile:24"},
+		},
+
 		"admin on TCP": {
 			text: with("admin unix//run/metaguard/admin.sock|0600", "admin localhost:2019"), want: []string{"admin_tcp Caddyfile:2"},
 		},
@@ -365,6 +376,9 @@ func TestDoctorConfig(t *testing.T) {
 			if found := report.found(); !slices.Equal(found, want) {
 				t.Errorf("found\n\t%s\nwant\n\t%s\n%s", strings.Join(found, "\n\t"), strings.Join(want, "\n\t"), output)
 			}
+			if strings.Contains(output, "s3cret-of-redis") {
+				t.Errorf("a password is shown:\n%s", output)
+			}
 			worse := slices.ContainsFunc(report.Findings, func(f struct{ ID, Severity, What, Where, Why, Do string }) bool { return f.Severity != "note" })
 			if expected := map[bool]int{true: 1, false: 0}[worse]; code != expected {
 				t.Errorf("the exit code is %d, want %d\n%s", code, expected, output)
@@ -413,6 +427,7 @@ func TestDoctorUnable(t *testing.T) {
 		"no such file":    {[]string{"--config", "nothing"}, "no such file"},
 		"no such check":   {[]string{"--config", "Caddyfile", "--skip", "admin_tc"}, "there is no such check"},
 		"no such flag":    {[]string{"--nothing"}, "unknown flag"},
+		"an argument":     {[]string{"Caddyfile"}, "unexpected argument"},
 		"nothing runs":    {[]string{"--address", "unix//nowhere/admin.sock"}, "nothing to examine"},
 		"no address":      {[]string{"--around", "x y"}, "it is no address"},
 		"no such dialect": {[]string{"--around", "127.0.0.1:1", "--dialect", "none"}, "dialect none"},
@@ -450,7 +465,8 @@ func TestDoctorUnknownHandler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err, adapted)
 	}
-	adapted = adapted[strings.Index(adapted, `{"admin"`):]
+	_, adapted, _ = strings.Cut(adapted, `{"admin"`) // after the log
+	adapted = `{"admin"` + adapted
 	for name, app := range map[string]string{
 		"layer4":         `"layer4":{"servers":{"x":{"listen":[":81"],"routes":[{"handle":[{"handler":"proxy","upstreams":[{"dial":["tcp/localhost:8774"]}]}]}]}}},`,
 		"another module": `"other":{"forward_to":"http://127.0.0.1:8774/"},`,

@@ -60,8 +60,8 @@ func parseAddress(text string, port uint) (address, bool) {
 		path, _, _ := strings.Cut(parsed.Host, "|")
 		if !strings.HasPrefix(path, "@") {
 			path = filepath.Clean(path)
-			if real, err := filepath.EvalSymlinks(path); err == nil {
-				path = real
+			if target, err := filepath.EvalSymlinks(path); err == nil {
+				path = target
 			}
 		}
 		return address{network: "unix", host: path}, path != ""

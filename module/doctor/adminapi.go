@@ -55,7 +55,7 @@ func checkAdminPublic(_ context.Context, x *examination, f *finder) {
 		}
 	case strings.HasPrefix(path, "@"):
 		f.found(x.config.whereAdmin(), "the admin API listens on the abstract socket "+path+", which has no mode")
-	case mode&0o007 != 0:
+	case mode&0o077 != 0:
 		f.found(x.config.whereAdmin(), fmt.Sprintf("the socket of the admin API has mode %04o", mode))
 	}
 	for _, path := range listAt(x.config.tree, "admin", "origins") {

@@ -67,6 +67,10 @@ var checks = []check{
 		"it is as faulty as it is to try things, and gives any password to anybody", "take it out, or bind it to 127.0.0.1", checkPublicLegacy,
 	},
 	{
+		"upstream_served", Problem, static, "upstreams that this configuration serves itself, on an address that is not loopback",
+		"other machines reach what stands behind the guard without it", "bind that site to 127.0.0.1, or to a Unix socket", checkServedHere,
+	},
+	{
 		"admin_tcp", Problem, static, "the admin API on a TCP port of this host",
 		"every process of this host can exchange the configuration, and so turn the guard off; it also shows memory (pprof)", "write `admin unix//run/metaguard/admin.sock|0600` or `admin off` in the global options", checkAdminTCP,
 	},
@@ -235,7 +239,7 @@ var checks = []check{
 		"a reload resets connections that wait in the old listener's queue", "sysctl -w net.ipv4.tcp_migrate_req=1", checkMigrate,
 	},
 	{
-		"open_files", Warning, static, "the limit of open files, for dialects whose requests wait",
+		"open_files", Warning, live, "the limit of open files, for dialects whose requests wait",
 		"beyond it connections are refused", "raise it: LimitNOFILE=65536 in the systemd unit, or ulimit -n", checkFileLimit,
 	},
 }

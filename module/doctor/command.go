@@ -79,7 +79,12 @@ func Setup(needs Needs) func(*cobra.Command) {
 		flags.StringSliceVar(&asked.skip, "skip", nil, "`Ids` of checks to leave out, exactly; the report says that they were")
 		flags.DurationVar(&asked.timeout, "timeout", 5*time.Second, "How long one question to a server may take")
 		flags.BoolVar(&asked.json, "json", false, "Print the report as JSON")
-		command.Args = cobra.NoArgs
+		command.Args = func(command *cobra.Command, args []string) error {
+			if len(args) > 0 { // not 1, which would look like findings
+				return exit(command, exitUnable, fmt.Errorf("unexpected argument %q: a configuration is given with --config <path>", args[0]))
+			}
+			return nil
+		}
 		command.SetFlagErrorFunc(func(command *cobra.Command, err error) error { return exit(command, exitUnable, err) })
 		command.Long += checkList()
 		command.RunE = func(command *cobra.Command, _ []string) error {
@@ -134,8 +139,8 @@ func prepare(ctx context.Context, needs Needs, asked options) (*examination, err
 	x := &examination{
 		needs:   needs,
 		prober:  &prober{timeout: asked.timeout, silent: map[string]error{}},
-		skipped: map[string]bool{},
-		report:  &Report{Looked: []string{}, Findings: []Finding{}, Unchecked: []Unchecked{}, AdvisoriesAsOf: advisoriesAsOf},
+		skipped: map[string]bool{}, resolved: map[string][]string{},
+		report: &Report{Looked: []string{}, Findings: []Finding{}, Unchecked: []Unchecked{}, AdvisoriesAsOf: advisoriesAsOf},
 	}
 	for _, id := range asked.skip {
 		if !slices.ContainsFunc(checks, func(c check) bool { return c.id == id }) {
@@ -208,6 +213,8 @@ func (x *examination) findRunning(ctx context.Context) error {
 	}
 	if x.running, err = x.admin.process(ctx); err != nil {
 		x.leftOut("known_vulnerability", "the running process", err.Error()+"; this program is looked at instead")
+	} else if x.running.environ == nil {
+		x.leftOut("secret_weak", "the server's environment", "it may not be seen by this user; this program's is looked at instead")
 	}
 	if x.policies, err = x.admin.runningPolicies(ctx); err != nil {
 		x.unable("policy_stale", "the running policy", err.Error())

@@ -108,7 +108,8 @@ type examination struct {
 	skipped  map[string]bool
 	policies []runningPolicy // of the running server
 	smoked   []smoked        // nil until they were tried
-	loaded   any             // what the running server has loaded, in JSON; nil where it is not known
+	resolved map[string][]string
+	loaded   any // what the running server has loaded, in JSON; nil where it is not known
 }
 
 // run makes every check that is not skipped.

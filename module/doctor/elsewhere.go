@@ -5,6 +5,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -37,7 +38,7 @@ func (x *examination) mentions() []mention {
 					port = 80
 				}
 				if known, ok := parseAddress(text, port); ok {
-					found = append(found, mention{join(n.path, name), text, known})
+					found = append(found, mention{join(n.path, name), withoutCredentials(text), known})
 				}
 			}
 		}
@@ -45,6 +46,14 @@ func (x *examination) mentions() []mention {
 	})
 	slices.SortFunc(found, func(a, b mention) int { return strings.Compare(a.path, b.path) })
 	return found
+}
+
+// withoutCredentials is an address as it may be shown: a URL may hold a password.
+func withoutCredentials(text string) string {
+	if parsed, err := url.Parse(text); err == nil && parsed.Host != "" {
+		return parsed.Scheme + "://" + parsed.Host
+	}
+	return text[strings.LastIndex(text, "@")+1:]
 }
 
 // ownTexts are the texts of a member, and of the list that it may be.
@@ -124,7 +133,7 @@ func (t *caddyfileText) mentions(match func(address) bool) (places, words []stri
 		}
 		for _, word := range line.words[1:] {
 			if other, ok := parseAddress(word, port); ok && match(other) {
-				places, words = append(places, line.where), append(words, word)
+				places, words = append(places, line.where), append(words, withoutCredentials(word))
 			}
 		}
 	}

@@ -49,8 +49,8 @@ const othersWrite fs.FileMode = 0o022
 func checkWritable(f *finder, path, what string) {
 	checkMode(f, path, othersWrite, "others can change "+what)
 	directory := filepath.Dir(path)
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		directory = filepath.Dir(real)
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		directory = filepath.Dir(target)
 	}
 	if info, err := os.Stat(directory); err == nil && info.Mode()&fs.ModeSticky == 0 {
 		checkMode(f, directory, othersWrite, "others can exchange "+what)

@@ -108,7 +108,7 @@ func (g *guard) somebody() subject {
 			path = textAt(source.object, "target", "inventory")
 		}
 		info, err := os.Stat(path)
-		if err != nil || info.Size() > maxInventory {
+		if err != nil || !info.Mode().IsRegular() || info.Size() > maxInventory {
 			continue
 		}
 		content, err := os.ReadFile(path)

@@ -85,10 +85,10 @@ func checkWidely(_ context.Context, x *examination, f *finder) {
 	}
 }
 
-// ownListeners are the addresses at which the configuration's servers listen.
+// ownListeners are the addresses at which guarded servers listen.
 func (x *examination) ownListeners() []address {
 	var found []address
-	for _, s := range servers(x.config.tree) {
+	for _, s := range x.guardedServers() {
 		for _, listen := range s.listen() {
 			host, port, err := net.SplitHostPort(listen)
 			number, errPort := strconv.ParseUint(port, 10, 16)
@@ -322,15 +322,18 @@ func (x *examination) resolve(ctx context.Context, host string) []string {
 	if host == loopback {
 		return []string{loopback}
 	}
+	if known, asked := x.resolved[host]; asked {
+		return known
+	}
+	x.resolved[host] = nil // what cannot be resolved is told as perhaps the same
 	ctx, cancel := context.WithTimeout(ctx, x.prober.timeout)
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return nil // it is told as perhaps the same
+		return nil
 	}
-	var found []string
 	for _, address := range addresses {
-		found = append(found, hostKey(address.String()))
+		x.resolved[host] = append(x.resolved[host], hostKey(address.String()))
 	}
-	return found
+	return x.resolved[host]
 }

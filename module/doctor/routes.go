@@ -140,6 +140,50 @@ func checkPublicLegacy(_ context.Context, x *examination, f *finder) {
 	})
 }
 
+// checkServedHere finds upstreams that are sites of this configuration and that
+// other machines reach.
+func checkServedHere(_ context.Context, x *examination, f *finder) {
+	guarded := x.guardedServers()
+	for _, s := range servers(x.config.tree) {
+		legacy := false // which checkPublicLegacy finds
+		walk(s.object, func(n *node) bool { legacy = legacy || n.handler() == "metaguard_legacy"; return true })
+		if legacy || slices.ContainsFunc(guarded, func(g *server) bool { return g.path == s.path }) {
+			continue
+		}
+		for _, listen := range s.listen() {
+			served, ok := parseAddress(listen, 0)
+			if !ok || !listensPublic(listen) {
+				continue
+			}
+			for _, up := range x.upstreams() {
+				if !served.same(up.address) {
+					continue
+				}
+				_, port, _ := strings.Cut(listen, ":")
+				f.found(x.config.whereKey(s.path+".listen", port), "the upstream "+up.dial+" is a site of this configuration, which listens on "+listen)
+			}
+		}
+	}
+}
+
+// whereKey is the line of the one site whose key ends in a port.
+func (c *configuration) whereKey(path, port string) string {
+	var found []string
+	if c.text != nil {
+		for _, block := range c.text.blocks {
+			for _, key := range block.Keys {
+				if strings.HasSuffix(key.Text, ":"+port) {
+					found = append(found, placeOf(key))
+				}
+			}
+		}
+	}
+	if len(found) == 1 {
+		return found[0]
+	}
+	return path
+}
+
 // onPublicServers visits a handler in every server that other machines reach.
 func (x *examination) onPublicServers(handler string, visit func(*node, *server)) {
 	for _, s := range servers(x.config.tree) {

@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -76,6 +77,11 @@ const maxSecret = 64 << 10
 func (x *examination) value(s secret) (string, error) {
 	if s.file == "" {
 		return x.variable(strings.TrimSuffix(strings.TrimPrefix(s.placeholder, "{env."), "}"))
+	}
+	if info, err := os.Stat(s.file); err != nil {
+		return "", err
+	} else if !info.Mode().IsRegular() {
+		return "", errors.New("it is no regular file") // a pipe would hang
 	}
 	file, err := os.Open(s.file)
 	if err != nil {
