@@ -19,7 +19,10 @@ func TestRetiredTransportKeepsNoConnection(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			w.(http.Flusher).Flush()
-			<-release
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
 		}
 		_, _ = io.WriteString(w, "answer")
 	}))
@@ -29,7 +32,10 @@ func TestRetiredTransportKeepsNoConnection(t *testing.T) {
 		}
 	}
 	server.Start()
-	defer server.Close()
+	defer func() {
+		server.CloseClientConnections()
+		server.Close()
+	}()
 	became := func(want http.ConnState) {
 		t.Helper()
 		select {
