@@ -105,7 +105,7 @@ func TestStopEnds(t *testing.T) {
 func loggedSite(t *testing.T, grace string) (*managed, func() string) {
 	t.Helper()
 	// The timeout is not what is tested, and the machine has much to do.
-	m := prepareManaged(t, byAddress+" {\n\ttimeout 10m\n}", nil)
+	m := prepareManaged(t, byAddress, nil)
 	path := filepath.Join(m.Dir, "metaguard.log")
 	m.edit(t, "Caddyfile", "level DEBUG", "level INFO\n\t\toutput file "+path)
 	if grace != "" {
@@ -137,8 +137,8 @@ func TestStartFailsLate(t *testing.T) {
 		"a latch that cannot be":   {"dialect openstack", "dialect openstack\n\t\tpassword {\n\t\t\tlatch file /proc/latch\n\t\t}", "latch file: mkdir /proc/latch"},
 		"a file for a latch":       {"dialect openstack", "dialect openstack\n\t\tpassword {\n\t\t\tlatch file /dev/null\n\t\t}", "/dev/null is not a directory"},
 		"keys that are not there":  {"identify remote_ip", "identify jwt {\n\t\t\tissuer https://issuer.invalid\n\t\t\taudience a\n\t\t\tjwks nowhere.json\n\t\t}\n\t\tidentify remote_ip", "nowhere.json: no such file"},
-		"OPA's file not there":     {"policy policy", "policy policy {\n\t\t\topa nowhere.yaml\n\t\t}", "nowhere.yaml: open: no such file"},
-		"a candidate not there":    {"policy policy", "policy policy {\n\t\t\tcandidate nowhere\n\t\t}", "nowhere: stat: no such file"},
+		"OPA's file not there":     {"timeout 30s", "opa nowhere.yaml", "nowhere.yaml: open: no such file"},
+		"a candidate not there":    {"timeout 30s", "candidate nowhere", "nowhere: stat: no such file"},
 		"a session key, too short": {"dialect openstack", "dialect openstack\n\t\tsession required {\n\t\t\tkey {env.METAGUARD_NEUTRON_SECRET}\n\t\t}", "session: key {env.METAGUARD_NEUTRON_SECRET}"},
 		"a log that cannot be":     {"level DEBUG", "level DEBUG\n\t\toutput file /dev/null/log", "/dev/null"},
 	} {
