@@ -5,10 +5,11 @@
 package main
 
 import (
+	"fmt"
+	"runtime/debug"
+
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-	// The modules that make up the binary.
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/metaguard/metaguard/module"
 	_ "github.com/metaguard/metaguard/module/legacy"
@@ -16,5 +17,20 @@ import (
 
 func main() {
 	caddy.CustomBinaryName = "metaguard" // what help and errors call it
+	if build, ok := debug.ReadBuildInfo(); ok {
+		caddy.CustomVersion = version(build)
+	}
 	caddycmd.Main()
+}
+
+// version is what `metaguard version` says before Caddy's own version: the module's,
+// which Go takes from the git tag, and the revision that was built.
+func version(build *debug.BuildInfo) string {
+	revision := "unknown"
+	for _, setting := range build.Settings {
+		if setting.Key == "vcs.revision" {
+			revision = setting.Value
+		}
+	}
+	return fmt.Sprintf("Metaguard %s revision %s, Caddy", build.Main.Version, revision)
 }
