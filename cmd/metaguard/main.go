@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	// The modules that make up the binary.
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/metaguard/metaguard/module"
 	_ "github.com/metaguard/metaguard/module/legacy"
