@@ -242,7 +242,9 @@ CONF
 		running "$state/agent.pid" || break
 		sleep 0.1
 	done
-	daemon haproxy "$root/usr/sbin/haproxy" -db -f "$settings"
+	local haproxy=$root/usr/sbin/haproxy
+	[ -x "$haproxy" ] || haproxy=/usr/sbin/haproxy # which apt did not fetch: this machine has it
+	daemon haproxy "$haproxy" -db -f "$settings"
 	await "Neutron's agent" "$AGENT_PORT"
 }
 
