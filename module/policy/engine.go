@@ -45,6 +45,8 @@ type Engine struct {
 	remote     atomic.Pointer[remote]
 	lostEvents atomic.Uint64
 
+	cacheHits, cacheMisses atomic.Uint64
+
 	// reading is held while files are read and loaded, so that what was read
 	// first is loaded first.
 	reading sync.Mutex
@@ -246,9 +248,9 @@ func (e *Engine) Decide(ctx context.Context, in *decision.Input) Result {
 	if live == nil {
 		// The event of it has an input all the same; nil cannot be judged anyway.
 		input, _ := InputValue(in)
-		return Result{Reason: decision.PolicyNotReady, Input: input, Time: start, Duration: time.Since(start)}
+		return Result{Reason: decision.PolicyNotReady, input: input, Time: start, Duration: time.Since(start)}
 	}
-	return live.Decide(ctx, in)
+	return e.decideCached(ctx, live, in)
 }
 
 // await waits for the first policy, for as long as requests may wait.
