@@ -110,6 +110,8 @@ type Status struct {
 	Files int `json:"files"`
 	// Paths are the operator's directories and files.
 	Paths []string `json:"paths"`
+	// Cache tells of remembered verdicts.
+	Cache CacheStatus `json:"cache"`
 	// Bundles are the states of bundles, by name.
 	Bundles map[string]BundleStatus `json:"bundles,omitempty"`
 }
@@ -276,6 +278,7 @@ func (e *Engine) Status() Status {
 	defer e.status.Unlock()
 	status := e.status.Status
 	status.Paths = slices.Clone(status.Paths)
+	status.Cache = e.cacheStatus()
 	if r := e.remote.Load(); r != nil {
 		status.Bundles = r.status()
 	}

@@ -100,8 +100,7 @@ type CacheStatus struct {
 	Misses uint64 `json:"misses"`
 }
 
-// CacheStatus tells how the cache of verdicts is now.
-func (e *Engine) CacheStatus() CacheStatus {
+func (e *Engine) cacheStatus() CacheStatus {
 	status := CacheStatus{Hits: e.cacheHits.Load(), Misses: e.cacheMisses.Load()}
 	if live := e.live.Load(); live != nil && live.cache != nil {
 		status.Entries, status.Size = live.cache.entries.EstimatedSize(), e.settings.Cache
