@@ -90,6 +90,7 @@ var settings = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //			opa            <file>
 //			timeout        <duration>
 //			ready_timeout  <duration>
+//			cache          <verdicts>|off
 //			allow_builtins <name>...
 //			log_full       drop|refuse
 //			candidate      <path>...

@@ -5,6 +5,7 @@ package module
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -31,6 +32,7 @@ func (h *Handler) unmarshalPolicy(d *caddyfile.Dispenser) (err error) {
 		},
 		"timeout":        func() error { return duration(d, &h.Policy.Timeout) },
 		"ready_timeout":  func() error { return duration(d, &h.Policy.ReadyTimeout) },
+		"cache":          func() error { return verdicts(d, &h.Policy.Cache) },
 		"allow_builtins": func() error { return list(d, &h.Policy.AllowBuiltins) },
 		"log_full":       func() error { return oneOf(d, &h.Policy.LogFull, logFullDrop, logFullRefuse) },
 		"candidate": func() (err error) {
@@ -40,6 +42,22 @@ func (h *Handler) unmarshalPolicy(d *caddyfile.Dispenser) (err error) {
 			return err
 		},
 	})
+}
+
+// verdicts reads how many verdicts are remembered.
+func verdicts(d *caddyfile.Dispenser, field *int) error {
+	text, err := argument(d)
+	if err != nil {
+		return err
+	}
+	if text == "off" {
+		*field = -1
+		return nil
+	}
+	if *field, err = strconv.Atoi(text); err != nil || *field < 1 || *field > maxVerdicts {
+		return d.Errf("cache %q: it is how many verdicts are remembered, from 1 to %d, or off", text, maxVerdicts)
+	}
+	return nil
 }
 
 // paths reads the rest of the line as files or directories, each once.

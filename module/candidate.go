@@ -77,7 +77,7 @@ func (c *candidate) Cleanup() error {
 // waits for it.
 func (x *exchange) compare() {
 	c := x.h.candidate
-	if c == nil || x.result.Input == nil {
+	if c == nil || x.result.Input() == nil {
 		return
 	}
 	select {
@@ -107,7 +107,7 @@ func (c *candidate) judge(ctx context.Context, asked *judged) {
 		return
 	}
 	// The answers are nobody else's any more: the request has recorded them.
-	result := other.Judge(ctx, policy.Query{Input: asked.live.Input, Time: asked.live.Time, Answers: asked.live.Answers})
+	result := other.Judge(ctx, policy.Query{Input: asked.live.Input(), Time: asked.live.Time, Answers: asked.live.Answers})
 	if ctx.Err() != nil {
 		return
 	}

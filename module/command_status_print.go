@@ -78,6 +78,11 @@ func (p *policyState) print(name string, now time.Time, line func(name, format s
 	} else {
 		line(name, "%s, revision %.12s, loaded %s, %d files", p.Name, p.Revision, ago(now, p.LoadedAt), p.Files)
 	}
+	if c := p.Cache; c.Size == 0 {
+		line("cache", "no verdict is remembered: it is off, or the policy uses the clock or the like")
+	} else {
+		line("cache", "%d verdicts remembered of %d, %d hits, %d misses", c.Entries, c.Size, c.Hits, c.Misses)
+	}
 	for _, bundle := range slices.Sorted(maps.Keys(p.Bundles)) {
 		state := p.Bundles[bundle]
 		line("bundle", "%s", strings.TrimSpace(fmt.Sprintf("%s %s, activated %s %s", bundle, state.Revision, ago(now, state.ActivatedAt), state.LastError)))

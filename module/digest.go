@@ -16,6 +16,7 @@ func (p PolicyConfig) config() policy.Config {
 		Entrypoint:     p.Entrypoint,
 		Timeout:        time.Duration(p.Timeout),
 		ReadyTimeout:   time.Duration(p.ReadyTimeout),
+		Cache:          p.Cache,
 		AllowBuiltins:  p.AllowBuiltins,
 		RefuseUnlogged: p.LogFull == logFullRefuse,
 	}

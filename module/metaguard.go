@@ -182,6 +182,11 @@ type PolicyConfig struct {
 	// How long a request waits for the first bundles, and a reload before it is
 	// refused. Local files are ready at once. Default: 10s.
 	ReadyTimeout caddy.Duration `json:"ready_timeout,omitempty"`
+	// How many verdicts are remembered for requests that come again alike; -1 is
+	// none. A verdict is remembered no longer than the policy and its data are in
+	// force, and never where the policy could say otherwise to the same input: it
+	// uses time.now_ns, say. Default: 65536, which take up to 15 MiB.
+	Cache int `json:"cache,omitempty"`
 	// OPA builtins that policies may use although they reach the network or
 	// the environment. Default: none.
 	AllowBuiltins []string `json:"allow_builtins,omitempty"`
@@ -194,6 +199,9 @@ type PolicyConfig struct {
 	// where it says otherwise this is logged and counted. Default: none.
 	Candidate []string `json:"candidate,omitempty"`
 }
+
+// maxVerdicts is how many verdicts may be remembered: 2 GiB of them.
+const maxVerdicts = 10_000_000
 
 // The choices of log_full.
 const (

@@ -32,6 +32,10 @@ var (
 		"1 while the newest edit of a policy is broken and the last good one is in force.", "engine")
 	eventsDropped = describe("events_dropped_total",
 		"Decision events that did not reach OPA's log service, by reason.", "engine", "reason")
+	cacheRequests = describe("policy_cache_requests_total",
+		"Questions to the cache of verdicts: hit, or miss, which is evaluated.", "engine", "result")
+	cacheEntries = describe("policy_cache_entries",
+		"About how many verdicts of the policy in force are remembered.", "engine")
 	bundleActivated = describe("bundle_activated_timestamp_seconds",
 		"When the bundle in force was activated, as Unix time.", "engine", "bundle")
 
@@ -55,7 +59,7 @@ type appCollector struct{ app *App }
 func (appCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		siteInfo, auditSites, bufferUsed, bufferLimit, keysFetched,
-		policyInfo, policyLoaded, policyLoads, policyBroken, eventsDropped, bundleActivated,
+		policyInfo, policyLoaded, policyLoads, policyBroken, eventsDropped, cacheRequests, cacheEntries, bundleActivated,
 		inventoryEntries, inventoryLoaded, inventoryStale,
 	} {
 		ch <- desc
@@ -113,6 +117,9 @@ func collectPolicy(ch chan<- prometheus.Metric, engine usedPolicy) {
 	gauge(ch, policyBroken, flag(status.LastError != ""), name)
 	count(ch, policyLoads, float64(status.Loads), name, "ok")
 	count(ch, policyLoads, float64(status.Failures), name, "failed")
+	count(ch, cacheRequests, float64(status.Cache.Hits), name, "hit")
+	count(ch, cacheRequests, float64(status.Cache.Misses), name, "miss")
+	gauge(ch, cacheEntries, float64(status.Cache.Entries), name)
 	for reason, dropped := range engine.DroppedEvents() {
 		count(ch, eventsDropped, float64(dropped), name, reason)
 	}

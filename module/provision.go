@@ -252,6 +252,9 @@ func (h *Handler) Validate() error {
 	if h.Response.Overflow != overflowRefuse && h.Response.Overflow != overflowStream {
 		return fmt.Errorf("response: overflow %q: it is %s or %s", h.Response.Overflow, overflowRefuse, overflowStream)
 	}
+	if h.Policy.Cache < -1 || h.Policy.Cache > maxVerdicts {
+		return fmt.Errorf("policy: cache %d: it is how many verdicts are remembered, up to %d, or -1 for none", h.Policy.Cache, maxVerdicts)
+	}
 	if h.Policy.ReadyTimeout > 0 && h.Policy.OPA == "" {
 		return errors.New("policy: ready_timeout is how long bundles are waited for: it needs `opa <file>`")
 	}

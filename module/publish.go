@@ -148,6 +148,9 @@ func (x *exchange) log() {
 			zap.Array("codes", texts(x.result.Decision.Reasons)),
 			zap.Array("rules", texts(x.result.Rules)),
 			zap.Duration("decide", x.result.Duration))
+		if x.result.Cached {
+			fields = append(fields, zap.Bool("cached", true))
+		}
 	}
 	if x.forwardFor > 0 {
 		fields = append(fields, zap.Duration("upstream", x.forwardFor))

@@ -113,9 +113,12 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		bundles:    src.bundleRevisions(),
 		loaded:     time.Now(),
 		files:      src.count(),
-		asksWorld:  asksWorld(compiler),
+		depends:    dependenceOf(compiler),
 		sources:    src.rules(),
 		replaces:   b.replaced,
+	}
+	if snap.cache, err = newVerdictCache(s.Cache, snap.depends); err != nil {
+		return nil, err
 	}
 	snap.warnings = b.unread(data)
 	s.tryOut(ctx, snap, src, Accepted(data), &bad)
@@ -143,15 +146,6 @@ func (s *settings) tryOut(ctx context.Context, p *Policy, src *source, accepted 
 	if len(s.Samples) > 0 && len(*bad) == 0 {
 		p.smokeTest(ctx, s.Samples, accepted, bad)
 	}
-}
-
-// asksWorld tells whether any rule uses a builtin that answers otherwise each
-// time.
-func asksWorld(compiler *ast.Compiler) bool {
-	return slices.ContainsFunc(compiler.Required.Builtins, func(b *ast.Builtin) bool {
-		known, ok := ast.BuiltinMap[b.Name] // what the compiler lists is incomplete
-		return !ok || known.Nondeterministic
-	})
 }
 
 // parse parses all files. Whether the operator's own package metaguard

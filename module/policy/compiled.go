@@ -41,9 +41,9 @@ type Policy struct {
 	sources    []file // the operator's rules
 	replaces   bool   // they replace the built-in ones
 	warnings   []Finding
-	// asksWorld tells that a rule uses a builtin whose answer is not in the
-	// input, so that answers are recorded.
-	asksWorld bool
+	// depends is what its answers can depend on. Answers of the world are recorded.
+	depends dependence
+	cache   *verdictCache // nil: every input is evaluated
 }
 
 // Load compiles and checks a policy once, as [New] does, without following its
@@ -104,33 +104,46 @@ type Result struct {
 	Time time.Time
 	// Duration is how long the decision took.
 	Duration time.Duration
-	// Input is the document that was judged; nil if there was none.
-	Input ast.Value
 	// Output is what the entrypoint gave, before it was read; nil if nothing.
 	Output ast.Value
 	// Answers are what non-deterministic builtins said; nil if none was asked.
 	Answers builtins.NDBCache
+	// Cached tells that the same was asked before and not evaluated again.
+	Cached bool
 
+	input   ast.Value
+	asked   *decision.Input // what input is made of when it is needed
 	bundles map[string]string // revisions by name
+}
+
+// Input is the document that was judged; nil if there was none. It is not for
+// several goroutines at one time.
+func (r *Result) Input() ast.Value {
+	if r.input == nil && r.asked != nil {
+		r.input, _ = InputValue(r.asked) // what was judged before can be shown
+		r.asked = nil
+	}
+	return r.input
 }
 
 // Resource is what the judged request asks for, as far as its input says.
 func (r *Result) Resource() decision.Resource {
 	return decision.Resource{
-		Kind:   decision.Kind(textAt(r.Input, names.resource, names.kind)),
-		Action: decision.Action(textAt(r.Input, names.resource, names.action)),
+		Kind:   decision.Kind(textAt(r.Input(), names.resource, names.kind)),
+		Action: decision.Action(textAt(r.Input(), names.resource, names.action)),
 	}
 }
 
 // CallerID is who asked, as far as the input says.
-func (r *Result) CallerID() string { return textAt(r.Input, names.caller, names.id) }
+func (r *Result) CallerID() string { return textAt(r.Input(), names.caller, names.id) }
 
 // Document is the input as JSON types; nil if there was none.
 func (r *Result) Document() (any, error) {
-	if r.Input == nil {
+	input := r.Input()
+	if input == nil {
 		return nil, nil //nolint:nilnil // no input is an answer
 	}
-	return ast.JSON(r.Input)
+	return ast.JSON(input)
 }
 
 // PanicError is a panic inside OPA, caught.
@@ -158,7 +171,7 @@ func (p *Policy) Decide(ctx context.Context, in *decision.Input) Result {
 // verdict. Whatever is not a well-formed decision is a denial.
 func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
 	start := time.Now()
-	result = Result{Input: q.Input, Revision: p.revision, Time: q.Time, bundles: p.bundles}
+	result = Result{input: q.Input, Revision: p.revision, Time: q.Time, bundles: p.bundles}
 	if result.Time.IsZero() {
 		result.Time = start
 	}
@@ -174,7 +187,7 @@ func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
 		result.Reason, result.Err = decision.PolicyCancelled, err
 		return result
 	}
-	if p.asksWorld {
+	if p.depends.world {
 		if result.Answers = q.Answers; result.Answers == nil {
 			result.Answers = builtins.NDBCache{}
 		}

@@ -45,6 +45,8 @@ type Engine struct {
 	remote     atomic.Pointer[remote]
 	lostEvents atomic.Uint64
 
+	cacheHits, cacheMisses atomic.Uint64
+
 	// reading is held while files are read and loaded, so that what was read
 	// first is loaded first.
 	reading sync.Mutex
@@ -108,6 +110,8 @@ type Status struct {
 	Files int `json:"files"`
 	// Paths are the operator's directories and files.
 	Paths []string `json:"paths"`
+	// Cache tells of remembered verdicts.
+	Cache CacheStatus `json:"cache"`
 	// Bundles are the states of bundles, by name.
 	Bundles map[string]BundleStatus `json:"bundles,omitempty"`
 }
@@ -246,9 +250,9 @@ func (e *Engine) Decide(ctx context.Context, in *decision.Input) Result {
 	if live == nil {
 		// The event of it has an input all the same; nil cannot be judged anyway.
 		input, _ := InputValue(in)
-		return Result{Reason: decision.PolicyNotReady, Input: input, Time: start, Duration: time.Since(start)}
+		return Result{Reason: decision.PolicyNotReady, input: input, Time: start, Duration: time.Since(start)}
 	}
-	return live.Decide(ctx, in)
+	return e.decideCached(ctx, live, in)
 }
 
 // await waits for the first policy, for as long as requests may wait.
@@ -274,6 +278,7 @@ func (e *Engine) Status() Status {
 	defer e.status.Unlock()
 	status := e.status.Status
 	status.Paths = slices.Clone(status.Paths)
+	status.Cache = e.cacheStatus()
 	if r := e.remote.Load(); r != nil {
 		status.Bundles = r.status()
 	}

@@ -97,12 +97,12 @@ func (e *Engine) info(result *Result, about About) (*server.Info, error) {
 		Revision:   result.Revision,
 		Path:       e.settings.Entrypoint,
 		Timestamp:  result.Time.UTC(),
-		InputAST:   result.Input,
+		InputAST:   result.Input(),
 		Metrics:    evalMetrics{metrics.NoOp(), result.Duration.Nanoseconds()},
 		Custom:     map[string]any{"metaguard": custom},
 	}
 	var err error
-	if info.Input, err = documentOf(result.Input); err != nil {
+	if info.Input, err = documentOf(result.Input()); err != nil {
 		return nil, err
 	}
 	if info.Results, err = documentOf(result.Output); err != nil {

@@ -101,8 +101,8 @@ allow contains sprintf("%d_%s_%d", [time.now_ns(), uuid.rfc4122("x"), rand.intn(
 	if err != nil {
 		t.Fatal(err)
 	}
-	if input.Compare(first.Input) != 0 {
-		t.Errorf("input %v, was %v", input, first.Input)
+	if input.Compare(first.Input()) != 0 {
+		t.Errorf("input %v, was %v", input, first.Input())
 	}
 	recorded, err := ast.ValueFromReader(bytes.NewReader(read.Answers))
 	if err != nil {

@@ -61,6 +61,11 @@ type Config struct {
 	// ReadyTimeout bounds how long a request waits for a policy that comes
 	// from elsewhere. Local files are ready when New returns. Default: 10s.
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"`
+	// Cache is how many verdicts are remembered for inputs that come again, less
+	// than 0 is none; a policy that uses builtins such as time.now_ns, whose
+	// answer is not in the input, never has any. The least wanted ones are
+	// forgotten. Default: 65,536, which take up to 15 MiB.
+	Cache int `json:"cache,omitempty"`
 	// OPA is a file with OPA's own configuration: services, bundles, discovery,
 	// decision_logs, status, keys, labels, caching and persistence_directory.
 	// Policies from bundles are added to the built-in one and to Paths.
@@ -150,6 +155,9 @@ func (c Config) check() (*settings, error) {
 	}
 	if s.Entrypoint == "" {
 		s.Entrypoint = DefaultEntrypoint
+	}
+	if s.Cache == 0 {
+		s.Cache = DefaultCache
 	}
 	if s.Timeout == 0 {
 		s.Timeout = DefaultTimeout

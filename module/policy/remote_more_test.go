@@ -258,7 +258,7 @@ func TestEventNamesBundles(t *testing.T) {
 		t.Errorf("%v %s", err, line)
 	}
 	input, err := ast.InterfaceToValue(*event.Input)
-	if err != nil || input.Compare(result.Input) != 0 {
+	if err != nil || input.Compare(result.Input()) != 0 {
 		t.Errorf("%v %v", err, input)
 	}
 }

@@ -146,7 +146,7 @@ func measure(ctx context.Context, p *policy.Policy, queries []policy.Query) (run
 			answer := p.Judge(ctx, queries[i%len(queries)])
 			if answer.Reason != decision.PolicyAllow && answer.Reason != decision.PolicyDeny {
 				err = errors.Join(fmt.Errorf("the policy gives no decision for %s %s (%s)",
-					textAt(answer.Input, "request", "method"), textAt(answer.Input, "request", "path"), answer.Reason), answer.Err)
+					textAt(answer.Input(), "request", "method"), textAt(answer.Input(), "request", "path"), answer.Reason), answer.Err)
 				b.FailNow()
 			}
 		}

@@ -142,7 +142,7 @@ func explain(v *verdict, result *policy.Result, events []*topdown.Event) *explai
 			e.Could = appendNew(e.Could, b)
 		}
 	}
-	if note := ungrantable(v, result.Input); note != "" {
+	if note := ungrantable(v, result.Input()); note != "" {
 		e.Note = note
 		e.Could = slices.DeleteFunc(e.Could, func(b ruleOutcome) bool {
 			return strings.HasPrefix(b.Place, builtIn) && b.Code == "granted"

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"slices"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+)
+
+// dependence is what the answers of a compiled policy can depend on, beside its
+// data. It errs on one side only: what it says they do not depend on, no
+// evaluation can reach.
+type dependence struct {
+	// requestID and sessionAge tell that a rule can reach these members of the
+	// input: by name, through an object that holds them, or by a name that is
+	// only known when it is evaluated.
+	requestID, sessionAge bool
+	// world tells that a rule can reach a builtin whose answer is not in its
+	// arguments: the clock, random numbers, the network, the environment.
+	world bool
+	// prints tells that a rule prints.
+	prints bool
+}
+
+var (
+	requestIDPath  = []ast.String{"request", "id"}
+	sessionAgePath = []ast.String{"session", "age_seconds"}
+)
+
+// dependenceOf reads every rule of a compiled policy, whether or not the
+// entrypoint reaches it.
+func dependenceOf(compiler *ast.Compiler) dependence {
+	d := dependence{world: slices.ContainsFunc(compiler.Required.Builtins, func(b *ast.Builtin) bool { return asksOutside(b.Name) })}
+	for _, module := range compiler.Modules {
+		for _, rule := range module.Rules { // imports are references in rules by now
+			d.read(rule)
+		}
+	}
+	return d
+}
+
+// read takes in a rule or a part of one.
+func (d *dependence) read(part any) {
+	ast.NewGenericVisitor(func(node any) bool {
+		switch node := node.(type) {
+		case ast.Ref:
+			d.readRef(node)
+			return true
+		case ast.Var:
+			if node.Equal(ast.InputRootDocument.Value) {
+				d.requestID, d.sessionAge = true, true
+			}
+		}
+		return false
+	}).Walk(part)
+}
+
+// readRef takes in a reference: into the input or the data, or the name of a
+// function, which may also be handed over in the place of another (`with f as g`).
+func (d *dependence) readRef(ref ast.Ref) {
+	if len(ref) == 0 {
+		return
+	}
+	switch {
+	case ref[0].Equal(ast.InputRootDocument):
+		d.requestID = d.requestID || canReach(ref[1:], requestIDPath)
+		d.sessionAge = d.sessionAge || canReach(ref[1:], sessionAgePath)
+	case ref[0].Equal(ast.DefaultRootDocument):
+	default:
+		name := ref.String()
+		d.prints = d.prints || name == ast.InternalPrint.Name || name == ast.Print.Name
+		d.world = d.world || ast.BuiltinMap[name] != nil && asksOutside(name)
+	}
+	for _, term := range ref[1:] { // what it is looked up by can be a reference itself
+		d.read(term)
+	}
+}
+
+// canReach tells whether a reference below the input can give the member at
+// path, an object that holds it, or a part of it.
+func canReach(ref ast.Ref, path []ast.String) bool {
+	for i, name := range path {
+		if i == len(ref) {
+			return true
+		}
+		if known, ok := ref[i].Value.(ast.String); ok && known != name {
+			return false
+		}
+	}
+	return true
+}
+
+// asksOutside tells whether a builtin may answer the same question otherwise.
+func asksOutside(name string) bool {
+	known, ok := ast.BuiltinMap[name]
+	_, forbidden := reasonsForbidden[name]
+	return !ok || known.Nondeterministic || forbidden
+}
