@@ -10,8 +10,12 @@ import (
 	"github.com/metaguard/metaguard/module/decision"
 )
 
-// BenchmarkDecide measures whole decisions with the built-in policy.
+// BenchmarkDecide measures whole decisions with the built-in policy, each
+// evaluated, and one that is remembered.
 func BenchmarkDecide(b *testing.B) {
+	b.Run("remembered", func(b *testing.B) {
+		decide(b, engine(b, Config{}), instance(decision.KindMetadata, decision.Read))
+	})
 	for name, in := range map[string]*decision.Input{
 		"metadata":      instance(decision.KindMetadata, decision.Read),
 		"listing":       instance(decision.KindListing, decision.Read),
@@ -19,7 +23,7 @@ func BenchmarkDecide(b *testing.B) {
 		"write":         instance(decision.KindPassword, decision.Write),
 	} {
 		b.Run(name, func(b *testing.B) {
-			e := engine(b, Config{})
+			e := engine(b, Config{Cache: -1})
 			decide(b, e, in)
 		})
 	}
@@ -31,7 +35,7 @@ func BenchmarkDecide(b *testing.B) {
 				fmt.Fprintf(&grants, ",\n\"instance-%d\": [\"password:read\"]", i)
 			}
 			grants.WriteString(`}}}}`)
-			e := engine(b, Config{Paths: []string{dir(b, files{"data.json": grants.String()})}})
+			e := engine(b, Config{Cache: -1, Paths: []string{dir(b, files{"data.json": grants.String()})}})
 			in := instance(decision.KindPassword, decision.Read)
 			in.Caller.InstanceID = "instance-7"
 			in.Target.InstanceID = in.Caller.InstanceID

@@ -83,7 +83,11 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		return nil, err
 	}
 
-	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	values, err := storable(data)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy's data: %w", err)
+	}
+	store := inmem.NewFromObjectWithOpts(values, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	options := []func(*rego.Rego){
 		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(s.query)))),
 		rego.Compiler(compiler),

@@ -112,7 +112,7 @@ type Result struct {
 	Cached bool
 
 	input   ast.Value
-	asked   *decision.Input // what input is made of when it is needed
+	asked   *decision.Input   // what input is made of when it is needed
 	bundles map[string]string // revisions by name
 }
 

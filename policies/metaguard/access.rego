@@ -22,41 +22,41 @@ _grants := {
 # METADATA
 # title: Reason
 # description: >-
-#   Why the built-in rules allow this caller this action on this kind of resource of
-#   this target: the first reason that holds. Undefined means that they do not.
-_reason(kind, action) := "own_instance" if {
-	action == "read"
-	kind in {"listing", "metadata", "network", "userdata", "vendordata"}
+#   Why the built-in rules allow this request: the first reason that holds. Undefined
+#   means that they do not.
+_reason := "own_instance" if {
+	input.resource.action == "read"
+	input.resource.kind in {"listing", "metadata", "network", "userdata", "vendordata"}
 	own
 } else := "own_password_write" if {
 	# That it happens only once is the latch's work: a policy keeps no state.
-	action == "write"
-	kind == "password"
+	input.resource.action == "write"
+	input.resource.kind == "password"
 	own
 } else := "own_credentials_in_session" if {
-	action == "read"
-	kind == "credentials"
+	input.resource.action == "read"
+	input.resource.kind == "credentials"
 	input.session.valid == true
 	own
 } else := "health" if {
-	action == "read"
-	kind == "health"
+	input.resource.action == "read"
+	input.resource.kind == "health"
 	_identified
 } else := "session_token" if {
 	# An anonymous caller's token would be that of every anonymous caller.
-	action == "write"
-	kind == "token"
+	input.resource.action == "write"
+	input.resource.kind == "token"
 	input.target.instance_id == input.caller.instance_id
 	_identified
 } else := "granted" if {
-	_grants[kind][action] in granted
-	_within_reach(kind)
+	_grants[input.resource.kind][input.resource.action] in granted
+	_within_reach(input.resource.kind)
 }
 
 # METADATA
 # title: Permissions
 # description: The reasons to allow this request, the built-in one and the team's. None means no.
-_permissions contains _reason(input.resource.kind, input.resource.action)
+_permissions contains _reason
 
 # METADATA
 # title: Permissions of the team

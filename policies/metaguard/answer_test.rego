@@ -66,3 +66,12 @@ test_team_redact if {
 		"listing": ["user_data"],
 	}
 }
+
+# What a team hides of one kind comes to what the built-in policy hides.
+test_team_redact_one_kind if {
+	request := _for("metadata", "read", _i1)
+	_judge(request, {}, {"redact_json": {"/a"}}).redact == {"json": ["/a"], "keys": ["admin_pass"]}
+	_judge(request, {}, {"redact_keys": {"a"}}).redact == {"keys": ["a", "admin_pass"]}
+	_judge(request, {}, {"redact_listing": {"a"}}).redact == {"keys": ["admin_pass"], "listing": ["a"]}
+	_judge(request, {}, {"redact_json": set(), "redact_keys": set(), "redact_listing": set()}).redact == {"keys": ["admin_pass"]}
+}

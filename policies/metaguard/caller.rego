@@ -8,15 +8,15 @@ package metaguard
 #   Each attribute is one look-up by key, so the number of grants does not matter,
 #   and an empty attribute holds none.
 granted contains name if {
-	input.caller.instance_id != ""
 	some name in data.metaguard.grants.instance_id[input.caller.instance_id]
+	input.caller.instance_id != ""
 }
 
 # METADATA
 # title: Granted to the project
 granted contains name if {
-	input.caller.project_id != ""
 	some name in data.metaguard.grants.project_id[input.caller.project_id]
+	input.caller.project_id != ""
 }
 
 # METADATA
@@ -30,8 +30,8 @@ granted contains name if {
 # METADATA
 # title: Granted to the caller by its id
 granted contains name if {
-	input.caller.id != ""
 	some name in data.metaguard.grants.caller_id[input.caller.id]
+	input.caller.id != ""
 }
 
 # METADATA

@@ -23,11 +23,14 @@ default decision := {"allow": false, "reasons": ["not_allowed"]}
 # METADATA
 # title: The decision, step by step
 # description: >-
-#   The first that holds: the team's denial, an allow, the empty answer, a refusal with
-#   what is missing.
+#   The first that holds: the team's denial, an allow, with what is hidden from the
+#   answer, the empty answer, a refusal with what is missing.
 decision := _refusal(sort(data.metaguard.team.deny)) if {
 	_denied
-} else := _permission if {
+} else := {"allow": true, "reasons": sort(_permissions), "redact": _redact} if {
+	count(_permissions) > 0
+	count(_redact) > 0
+} else := {"allow": true, "reasons": sort(_permissions)} if {
 	count(_permissions) > 0
 } else := {"allow": false, "reasons": sort(_missing), "status": 200} if {
 	_answers_empty
@@ -48,13 +51,6 @@ _refusal(reasons) := {"allow": false, "reasons": reasons, "status": status} if {
 } else := {"allow": false, "reasons": reasons}
 
 # METADATA
-# title: Permission
-# description: An allow, with what is hidden from the answer.
-_permission := {"allow": true, "reasons": sort(_permissions)} if {
-	count(_redact) == 0
-} else := {"allow": true, "reasons": sort(_permissions), "redact": _redact}
-
-# METADATA
 # title: Answers empty
 # description: >-
 #   An instance that may write its password but not read it is told, with status
@@ -63,7 +59,7 @@ _permission := {"allow": true, "reasons": sort(_permissions)} if {
 _answers_empty if {
 	input.resource.kind == "password"
 	input.resource.action == "read"
-	_reason("password", "write") == "own_password_write"
+	own # and so its write would be allowed
 	not _denied with input.resource.action as "write"
 		with input.request.method as "POST"
 		with input.request.body as {"format": "rsa_base64", "key_bits": 2048, "size": 344}
