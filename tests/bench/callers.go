@@ -63,14 +63,14 @@ type crowd struct {
 	at      []uint32 // where each client is
 }
 
-func newCrowd(seed uint64) *crowd {
-	c := &crowd{headers: make([][]byte, callerCount), draws: make([]uint32, drawn), at: make([]uint32, maxClients*spread)}
+func newCrowd(seed uint64, callers int) *crowd {
+	c := &crowd{headers: make([][]byte, callers), draws: make([]uint32, drawn), at: make([]uint32, maxClients*spread)}
 	for i := range c.headers {
 		one := newCaller(uint64(i))
 		c.headers[i] = one.headers()
 	}
 	random := rand.New(rand.NewPCG(seed, seed))
-	zipf := rand.NewZipf(random, zipfExponent, 1, callerCount-1)
+	zipf := rand.NewZipf(random, zipfExponent, 1, uint64(callers-1))
 	for i := range c.draws {
 		c.draws[i] = uint32(zipf.Uint64())*uint32(len(paths)) + random.Uint32N(uint32(len(paths)))
 	}
@@ -98,16 +98,17 @@ func (c *crowd) next(client int, buffer []byte) ([]byte, int, bool) {
 // everyone asks for every path of every caller once, so that all was seen.
 type everyone struct {
 	*crowd
+	until int // so many requests
 	taken atomic.Int64
 }
 
 func (e *everyone) next(_ int, buffer []byte) ([]byte, int, bool) {
 	n := int(e.taken.Add(1)) - 1
-	if n >= callerCount*len(paths) {
+	if n >= e.until {
 		return buffer, 0, false
 	}
 	path := n % len(paths)
-	return render(buffer, path, e.headers[n/len(paths)]), path, true
+	return render(buffer, path, e.headers[n/len(paths)%len(e.headers)]), path, true
 }
 
 // strangers are callers that have never been seen. They are made before a round and

@@ -17,26 +17,16 @@ type load struct {
 	elapsed  time.Duration
 }
 
-// patience is how long anything may take before it counts as hanging.
-const patience = 10 * time.Second
-
 // closedLoop lets every client ask, read, check and ask again until the time is over or
 // the source is empty. The first wrong answer ends it.
 func closedLoop(ctx context.Context, address string, guarded bool, clients int, duration time.Duration, from source) (load, error) {
 	ctx, cancel := context.WithTimeout(ctx, duration)
 	defer cancel()
-	conns := make([]net.Conn, clients)
-	for i := range conns {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			return load{}, err
-		}
-		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(duration + patience)); err != nil {
-			return load{}, err
-		}
-		conns[i] = conn
+	conns, err := connect(ctx, address, clients, duration)
+	if err != nil {
+		return load{}, err
 	}
+	defer closeAll(conns)
 	counts, errs := make([]int, clients), make([]error, clients)
 	began := time.Now()
 	var all sync.WaitGroup
@@ -81,4 +71,27 @@ func ask(ctx context.Context, conn net.Conn, guarded bool, client int, from sour
 		count++
 	}
 	return count, nil
+}
+
+// connect opens connections that last for duration.
+func connect(ctx context.Context, address string, clients int, duration time.Duration) (conns []net.Conn, err error) {
+	for range clients {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			closeAll(conns)
+			return nil, err
+		}
+		conns = append(conns, conn)
+		if err := conn.SetDeadline(time.Now().Add(duration + patience)); err != nil {
+			closeAll(conns)
+			return nil, err
+		}
+	}
+	return conns, nil
+}
+
+func closeAll(conns []net.Conn) {
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
 }

@@ -34,44 +34,75 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strconv"
 	"syscall"
 	"time"
 )
 
 // options are the command line.
 type options struct {
-	metaguard   string
-	before      string
-	only        *regexp.Regexp
-	rounds      int
-	duration    time.Duration
-	connections int
-	list        bool
+	metaguard, before, opa string
+	only                   *regexp.Regexp
+	rounds, connections    int
+	duration               time.Duration
+	pace                   float64
+	list, check, scale     bool
+	against                string
+	json, svg, profiles    string
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == upstreamCommand {
-		exit(serveUpstream(os.Args[2]))
+	if len(os.Args) == 4 && os.Args[1] == upstreamCommand {
+		size, err := strconv.Atoi(os.Args[3])
+		if err == nil {
+			err = serveUpstream(os.Args[2], size)
+		}
+		exit(err)
 	}
+	o, err := parse()
+	if err != nil {
+		exit(err)
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	exit(run(ctx, o))
+}
+
+func parse() (*options, error) {
 	var o options
 	only := flag.String("only", "", "run the variants whose name matches this regular `expression`, and those that they are compared with")
 	flag.StringVar(&o.metaguard, "metaguard", "", "the `binary` to measure; default: built from this module")
 	flag.StringVar(&o.before, "before", "", "another `binary`, measured in the same rounds as variants NAME@before")
+	flag.StringVar(&o.opa, "opa", "", "OPA's own `binary`; default: the one in PATH, or built in the version that Metaguard has")
 	flag.IntVar(&o.rounds, "rounds", 7, "how many rounds of each variant")
 	flag.DurationVar(&o.duration, "duration", 2500*time.Millisecond, "how long a round is")
 	flag.IntVar(&o.connections, "connections", 32, "how many clients ask at one time")
+	flag.Float64Var(&o.pace, "rate", 0, "requests per second when latencies are measured; default: half of what the slowest variant can do")
 	flag.BoolVar(&o.list, "list", false, "list the variants and end")
+	flag.BoolVar(&o.check, "check", false, "end with 1 if a target is missed")
+	flag.StringVar(&o.against, "against", plainLogged, "the `variant` that --check compares with: caddy-log, which writes a line for each request as Metaguard does, or caddy")
+	flag.BoolVar(&o.scale, "scale", false, "measure cost against size instead: inventory, grants, policy, documents, connections")
+	flag.StringVar(&o.json, "json", "", "write what was found to this `file`, or - for standard output")
+	flag.StringVar(&o.svg, "svg", "", "draw what was found into this `file`")
+	flag.StringVar(&o.profiles, "profile", "", "write CPU and allocation profiles of every round into this `directory`")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		exit(fmt.Errorf("unknown argument %q", flag.Arg(0)))
+		return nil, fmt.Errorf("unknown argument %q", flag.Arg(0))
+	}
+	if o.rounds < 1 || o.connections < 1 || o.connections > maxClients || o.duration <= 0 {
+		return nil, fmt.Errorf("--rounds and --duration must be above 0, and --connections between 1 and %d", maxClients)
+	}
+	if o.against != plain && o.against != plainLogged {
+		return nil, fmt.Errorf("--against %s: it must be %s or %s", o.against, plain, plainLogged)
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
-		exit(fmt.Errorf("--only: %w", err))
+		return nil, fmt.Errorf("--only: %w", err)
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	exit(run(ctx, &o))
+	if o.profiles != "" {
+		err = os.MkdirAll(o.profiles, 0o700)
+	}
+	return &o, err
 }
 
 func exit(err error) {
@@ -85,7 +116,7 @@ func exit(err error) {
 func run(ctx context.Context, o *options) error {
 	if o.list {
 		for _, v := range variants {
-			fmt.Printf("%-10s %s\n", v.name, v.title)
+			fmt.Printf("%-12s %s\n", v.name, v.title)
 		}
 		return nil
 	}
@@ -94,9 +125,39 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	defer b.close()
+	if o.scale {
+		return b.runScale(ctx)
+	}
+	if err := b.startAll(ctx); err != nil {
+		return err
+	}
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
-	printTable(os.Stdout, b.results())
-	return nil
+	starts, err := b.starts(ctx)
+	if err != nil {
+		return err
+	}
+	found := b.report(starts)
+	if o.json != "-" {
+		found.print(os.Stdout)
+	}
+	if o.json != "" {
+		if err := writeJSON(o.json, found); err != nil {
+			return err
+		}
+	}
+	if o.svg != "" {
+		if err := found.draw(o.svg); err != nil {
+			return err
+		}
+	}
+	if !o.check {
+		return nil
+	}
+	targets, err := found.targets(o.against)
+	if err != nil {
+		return err
+	}
+	return judge(os.Stderr, targets)
 }

@@ -3,161 +3,49 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 )
-
-// subject is a variant that runs, and what was measured of it.
-type subject struct {
-	variant
-	*process
-	place
-	idle int64 // bytes
-	cpu  []float64
-	rate []float64
-	// last is how many requests the last round had.
-	last int
-}
-
-// bench is all that runs.
-type bench struct {
-	options
-	dir      string
-	upstream *process
-	subjects []*subject
-	crowd    *crowd
-}
-
-// prepare builds and starts everything.
-func prepare(ctx context.Context, o *options) (_ *bench, err error) {
-	b := &bench{options: *o, crowd: newCrowd(1)}
-	if b.dir, err = os.MkdirTemp("", "metaguard-bench-"); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			b.close()
-		}
-	}()
-	if b.metaguard == "" {
-		b.metaguard = filepath.Join(b.dir, "metaguard")
-		say("building metaguard")
-		build := exec.CommandContext(ctx, "go", "build", "-o", b.metaguard, "github.com/metaguard/metaguard/cmd/metaguard")
-		if output, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("building metaguard: %w\n%s", err, output)
-		}
-	}
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	if b.upstream, err = startProcess(b.dir, program, upstreamCommand, address); err != nil {
-		return nil, err
-	}
-	if err := b.upstream.waitFor(address); err != nil {
-		return nil, err
-	}
-	for _, v := range variants {
-		compared := v.name == plain || v.name == plainLogged
-		if !compared && !b.only.MatchString(v.name) {
-			continue
-		}
-		if err := b.start(v, b.metaguard, address); err != nil {
-			return nil, err
-		}
-		if b.before != "" && v.guarded {
-			v.name += "@before"
-			v.title += " (before)"
-			if err := b.start(v, b.before, address); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return b, nil
-}
-
-// start starts a variant and lets it see all that will be asked.
-func (b *bench) start(v variant, binary, upstream string) (err error) {
-	s := &subject{variant: v, place: place{dir: filepath.Join(b.dir, v.name), upstream: upstream}}
-	if s.address, err = freeAddress(); err != nil {
-		return err
-	}
-	s.admin = filepath.Join(s.dir, "admin.sock")
-	if v.logs != "" {
-		s.log = filepath.Join(s.dir, "counted.log")
-	}
-	files := map[string]string{"policy/data.json": "{}"}
-	if v.files != nil {
-		files = v.files()
-	}
-	files["Caddyfile"] = v.caddyfile(&s.place)
-	if files["logging.caddy"], err = shippedLogging(); err != nil {
-		return err
-	}
-	for name, content := range files {
-		path := filepath.Join(s.dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			return err
-		}
-	}
-	if s.process, err = startProcess(s.dir, binary, "run", "--config", "Caddyfile"); err != nil {
-		return err
-	}
-	b.subjects = append(b.subjects, s)
-	if err := s.waitFor(s.address); err != nil {
-		return err
-	}
-	if s.idle, err = residentSize(s.pid()); err != nil {
-		return err
-	}
-	return nil
-}
 
 // settling is how many requests a proxy gets before it is measured whose decisions are
 // not remembered, so that what is made once is made.
 const settling = 4000
 
-// warm lets the runtime settle, and asks for everything once where it shall have been seen.
-func (b *bench) warm(ctx context.Context, s *subject) error {
-	say("warming %s", s.name)
-	var from source = newStrangers(settling)
-	if s.from == again && s.guarded {
-		from = &everyone{crowd: b.crowd}
-	}
-	result, err := closedLoop(ctx, s.address, s.guarded, b.connections, 60*patience, from)
-	if err != nil {
-		return s.explain(err)
-	}
-	s.last = int(float64(result.requests) / result.elapsed.Seconds() * b.duration.Seconds())
-	return s.counted(result.requests)
-}
-
-// measure runs the rounds.
+// measure runs the rounds: as fast as it goes first, and then all at the same rate.
 func (b *bench) measure(ctx context.Context) error {
+	if err := b.rest(ctx); err != nil {
+		return err
+	}
 	for _, s := range b.subjects {
-		if err := b.warm(ctx, s); err != nil {
+		if err := b.warm(ctx, s, b.crowd); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	if err := b.interleave(ctx, "as fast as it goes", b.round); err != nil {
+		return err
+	}
+	for _, s := range b.subjects {
+		var err error
+		if s.busy, err = total(s, residentSize); err != nil {
+			return err
+		}
+	}
+	if b.pace == 0 {
+		b.pace = b.commonRate()
+	}
+	return b.interleave(ctx, fmt.Sprintf("at %.0f requests per second", b.pace), b.paced)
+}
+
+// interleave gives every subject its turn in every round.
+func (b *bench) interleave(ctx context.Context, what string, turn func(context.Context, *subject) error) error {
 	for n := range b.rounds {
-		say("round %d of %d", n+1, b.rounds)
+		say("%s: round %d of %d", what, n+1, b.rounds)
 		for _, s := range b.subjects {
-			if err := b.round(ctx, s); err != nil {
+			if err := turn(ctx, s); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 			if ctx.Err() != nil {
@@ -168,99 +56,121 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-// round measures one variant for a while.
-func (b *bench) round(ctx context.Context, s *subject) error {
-	var from source = b.crowd
-	if s.from == always {
-		from = newStrangers(s.last * 2)
+// rest asks each once and lets them all come to rest, to see how large they are when
+// nobody asks.
+func (b *bench) rest(ctx context.Context) error {
+	for _, s := range b.subjects {
+		if _, err := s.ask(ctx, 1, patience, &everyone{crowd: b.crowd, until: 1}); err != nil {
+			return s.proxy().explain(err)
+		}
 	}
-	before, err := cpuTime(s.pid())
-	if err != nil {
-		return err
+	say("at rest")
+	select {
+	case <-time.After(3 * time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	result, err := closedLoop(ctx, s.address, s.guarded, b.connections, b.duration, from)
-	if err != nil {
-		return s.explain(err)
+	for _, s := range b.subjects {
+		var err error
+		if s.idle, err = total(s, residentSize); err != nil {
+			return err
+		}
+		if s.log == "" {
+			continue
+		}
+		if err := os.Truncate(s.log, 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	if result.requests == 0 {
-		return errors.New("not one request was answered in this round")
-	}
-	if err := s.counted(result.requests); err != nil {
-		return err
-	}
-	after, err := cpuTime(s.pid())
-	if err != nil {
-		return err
-	}
-	s.last = result.requests
-	s.cpu = append(s.cpu, float64((after-before).Nanoseconds())/1e3/float64(result.requests))
-	s.rate = append(s.rate, float64(result.requests)/result.elapsed.Seconds())
 	return nil
 }
 
-// counted waits until the log has a line for each request, looks whether there is one
-// too many, and empties it.
-func (s *subject) counted(requests int) error {
-	if s.log == "" {
-		return nil
+// warm lets the runtime settle, and asks for everything once where it shall have been seen.
+func (b *bench) warm(ctx context.Context, s *subject, crowd *crowd) error {
+	say("warming %s", s.name)
+	var from source = &everyone{crowd: crowd, until: settling}
+	if s.from == always {
+		from = newStrangers(settling)
+	} else if s.guarded {
+		from = &everyone{crowd: crowd, until: len(crowd.headers) * len(paths)}
 	}
-	want := requests
-	if s.events {
-		want *= 2
-	}
-	got := 0
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		var err error
-		if got, err = countLines(s.log); err != nil {
-			return err
-		}
-		if got >= want {
-			break
-		}
-	}
-	if got != want {
-		return fmt.Errorf("%d requests have %d lines in the log in the place of %d", requests, got, want)
-	}
-	return os.Truncate(s.log, 0)
-}
-
-func countLines(path string) (lines int, err error) {
-	file, err := os.Open(path)
+	result, err := s.ask(ctx, b.connections, 60*patience, from)
 	if err != nil {
-		return 0, err
+		return s.proxy().explain(err)
 	}
-	defer file.Close()
-	buffer := make([]byte, 1<<20)
-	for {
-		n, err := file.Read(buffer)
-		lines += bytes.Count(buffer[:n], []byte("\n"))
-		if errors.Is(err, io.EOF) {
-			return lines, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
+	s.last = int(float64(result.requests) / result.elapsed.Seconds() * b.duration.Seconds())
+	return s.counted(result.requests)
 }
 
-func (b *bench) close() {
+func (s *subject) ask(ctx context.Context, clients int, duration time.Duration, from source) (load, error) {
+	return closedLoop(ctx, s.address, s.guarded, clients, duration, from)
+}
+
+// round measures one subject for a while.
+func (b *bench) round(ctx context.Context, s *subject) error {
+	defer b.profile(ctx, s)()
+	cpu, rate, err := b.once(ctx, s, b.crowd, b.connections)
+	if err != nil {
+		return err
+	}
+	s.cpu, s.rate = append(s.cpu, cpu), append(s.rate, rate)
+	return nil
+}
+
+// once gives microseconds of CPU per request, and requests per second.
+func (b *bench) once(ctx context.Context, s *subject, crowd *crowd, clients int) (cpu, rate float64, err error) {
+	var from source = crowd
+	if s.from == always {
+		from = newStrangers(s.last*3/2 + settling)
+	}
+	before, err := total(s, cpuTime)
+	if err != nil {
+		return 0, 0, err
+	}
+	result, err := s.ask(ctx, clients, b.duration, from)
+	if err != nil {
+		return 0, 0, s.proxy().explain(err)
+	}
+	if result.requests == 0 {
+		return 0, 0, errors.New("not one request was answered in this round")
+	}
+	if err := s.counted(result.requests); err != nil {
+		return 0, 0, err
+	}
+	after, err := total(s, cpuTime) // with what it did after its last answer
+	if err != nil {
+		return 0, 0, err
+	}
+	s.last = result.requests
+	return float64((after - before).Nanoseconds()) / 1e3 / float64(result.requests), float64(result.requests) / result.elapsed.Seconds(), nil
+}
+
+// commonRate is half of what the slowest can do: a queue that only grows is no latency.
+func (b *bench) commonRate() float64 {
+	slowest := b.subjects[0].rate
 	for _, s := range b.subjects {
-		s.stop()
+		if quantile(s.rate, 0.5) < quantile(slowest, 0.5) {
+			slowest = s.rate
+		}
 	}
-	if b.upstream != nil {
-		b.upstream.stop()
-	}
-	_ = os.RemoveAll(b.dir)
+	return slices.Min(slowest) / 2
 }
 
-// shippedLogging is the fragment that every shipped Caddyfile imports in its logs.
-func shippedLogging() (string, error) {
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/metaguard/metaguard").Output()
-	if err != nil {
-		return "", fmt.Errorf("finding the module: %w", err)
+// paced measures one subject's latency for a while.
+func (b *bench) paced(ctx context.Context, s *subject) error {
+	var from source = b.crowd
+	if s.from == always {
+		from = newStrangers(int(b.pace*b.duration.Seconds()) + 1)
 	}
-	content, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), "caddyfiles", "logging.caddy"))
-	return string(content), err
+	result, err := constantRate(ctx, s.address, s.guarded, b.connections, b.pace, b.duration, from)
+	if err != nil {
+		return s.proxy().explain(err)
+	}
+	s.p50 = append(s.p50, quantile(result.latencies, 0.5))
+	s.p99 = append(s.p99, quantile(result.latencies, 0.99))
+	s.p999 = append(s.p999, quantile(result.latencies, 0.999))
+	s.late = append(s.late, quantile(result.late, 0.99))
+	return s.counted(len(result.latencies))
 }
 
 func say(format string, args ...any) {

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -38,6 +39,23 @@ func bodyOf(path string) string {
 	return fmt.Sprintf("%08x %-*s", checksum(path), bodySize-9, "is the sum of the path")
 }
 
+// document is JSON of exactly size bytes, with many small members and a password that
+// Metaguard takes out.
+func document(size int) string {
+	var text strings.Builder
+	text.WriteString(`{"admin_pass": "hunter2"`)
+	const end = `, "last": ""}`
+	for n := 0; ; n++ {
+		member := fmt.Sprintf(`, "key-%06d": {"values": [%d, true, null], "text": "some \u00e4 text"}`, n, n)
+		if text.Len()+len(member)+len(end) > size {
+			break
+		}
+		text.WriteString(member)
+	}
+	last := strings.Repeat("x", max(0, size-text.Len()-len(end)))
+	return text.String() + `, "last": "` + last + `"}`
+}
+
 // checksum is FNV-1a, so that an answer that belongs to another path is noticed.
 func checksum(text string) uint32 {
 	sum := uint32(2166136261)
@@ -48,17 +66,20 @@ func checksum(text string) uint32 {
 }
 
 // serveUpstream answers GET requests without a body until it is killed, with as
-// little work as there can be.
-func serveUpstream(address string) error {
+// little work as there can be. size is that of a JSON document.
+func serveUpstream(address string, size int) error {
 	answers := map[string][]byte{}
 	for _, path := range paths {
-		kind := "text/plain; charset=utf-8"
+		kind, body := "text/plain; charset=utf-8", bodyOf(path)
 		if strings.HasSuffix(path, ".json") {
 			kind = "application/json"
+			if size > bodySize {
+				body = document(size)
+			}
 		}
-		answers[path] = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", kind, bodySize, bodyOf(path))
+		answers[path] = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", kind, len(body), body)
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func (b *bench) runScale(context.Context) error { return nil }
