@@ -12,13 +12,20 @@ import (
 	"strconv"
 )
 
-// bodies are the right answers, by path.
-var bodies = func() (all [][]byte) {
+// expectation is what right answers are.
+type expectation struct {
+	guarded bool     // they say which decision they are
+	bodies  [][]byte // by path
+}
+
+// expect gives the upstream's own small bodies.
+func expect(guarded bool) *expectation {
+	e := &expectation{guarded: guarded}
 	for _, path := range paths {
-		all = append(all, []byte(bodyOf(path)))
+		e.bodies = append(e.bodies, []byte(bodyOf(path)))
 	}
-	return all
-}()
+	return e
+}
 
 // answer is what a client read. Its body lives until the next read.
 type answer struct {
@@ -70,13 +77,14 @@ func (a *answer) read(reader *bufio.Reader) error {
 }
 
 // check tells what is wrong with an answer.
-func (a *answer) check(path int, guarded bool) error {
+func (e *expectation) check(a *answer, path int) error {
 	switch {
 	case a.status != 200:
 		return fmt.Errorf("%s was answered with %d: %q", paths[path], a.status, a.body)
-	case !bytes.Equal(a.body, bodies[path]):
-		return fmt.Errorf("%s was answered with %q in the place of %q", paths[path], a.body, bodies[path])
-	case a.decided != guarded:
+	case !bytes.Equal(a.body, e.bodies[path]):
+		const shown = 200
+		return fmt.Errorf("%s was answered with %.*q in the place of %.*q", paths[path], shown, a.body, shown, e.bodies[path])
+	case a.decided != e.guarded:
 		return fmt.Errorf("%s: X-Metaguard-Decision is there: %t", paths[path], a.decided)
 	}
 	return nil

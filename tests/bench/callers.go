@@ -63,10 +63,11 @@ type crowd struct {
 	at      []uint32 // where each client is
 }
 
-func newCrowd(seed uint64, callers int) *crowd {
+// newCrowd has so many callers of all, evenly spread: every one, every tenth, ….
+func newCrowd(seed uint64, callers, all int) *crowd {
 	c := &crowd{headers: make([][]byte, callers), draws: make([]uint32, drawn), at: make([]uint32, maxClients*spread)}
 	for i := range c.headers {
-		one := newCaller(uint64(i))
+		one := newCaller(uint64(i * (all / callers)))
 		c.headers[i] = one.headers()
 	}
 	random := rand.New(rand.NewPCG(seed, seed))
@@ -93,6 +94,15 @@ func (c *crowd) next(client int, buffer []byte) ([]byte, int, bool) {
 	draw := c.draws[*at%drawn]
 	path := int(draw) % len(paths)
 	return render(buffer, path, c.headers[int(draw)/len(paths)]), path, true
+}
+
+// readers ask for the first path only, a JSON document.
+type readers struct{ *crowd }
+
+func (r *readers) next(client int, buffer []byte) ([]byte, int, bool) {
+	at := &r.at[client*spread]
+	*at++
+	return render(buffer, 0, r.headers[int(*at)%len(r.headers)]), 0, true
 }
 
 // everyone asks for every path of every caller once, so that all was seen.

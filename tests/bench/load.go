@@ -19,7 +19,7 @@ type load struct {
 
 // closedLoop lets every client ask, read, check and ask again until the time is over or
 // the source is empty. The first wrong answer ends it.
-func closedLoop(ctx context.Context, address string, guarded bool, clients int, duration time.Duration, from source) (load, error) {
+func closedLoop(ctx context.Context, address string, right *expectation, clients int, duration time.Duration, from source) (load, error) {
 	ctx, cancel := context.WithTimeout(ctx, duration)
 	defer cancel()
 	conns, err := connect(ctx, address, clients, duration)
@@ -32,7 +32,7 @@ func closedLoop(ctx context.Context, address string, guarded bool, clients int, 
 	var all sync.WaitGroup
 	for i, conn := range conns {
 		all.Go(func() {
-			counts[i], errs[i] = ask(ctx, conn, guarded, i, from)
+			counts[i], errs[i] = ask(ctx, conn, right, i, from)
 			if errs[i] != nil {
 				cancel()
 			}
@@ -49,7 +49,7 @@ func closedLoop(ctx context.Context, address string, guarded bool, clients int, 
 	return result, nil
 }
 
-func ask(ctx context.Context, conn net.Conn, guarded bool, client int, from source) (count int, err error) {
+func ask(ctx context.Context, conn net.Conn, right *expectation, client int, from source) (count int, err error) {
 	reader := bufio.NewReader(conn)
 	var got answer
 	var buffer []byte
@@ -65,7 +65,7 @@ func ask(ctx context.Context, conn net.Conn, guarded bool, client int, from sour
 		if err := got.read(reader); err != nil {
 			return count, err
 		}
-		if err := got.check(path, guarded); err != nil {
+		if err := right.check(&got, path); err != nil {
 			return count, err
 		}
 		count++

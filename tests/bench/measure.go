@@ -103,7 +103,7 @@ func (b *bench) warm(ctx context.Context, s *subject, crowd *crowd) error {
 }
 
 func (s *subject) ask(ctx context.Context, clients int, duration time.Duration, from source) (load, error) {
-	return closedLoop(ctx, s.address, s.guarded, clients, duration, from)
+	return closedLoop(ctx, s.address, s.right, clients, duration, from)
 }
 
 // round measures one subject for a while.
@@ -162,7 +162,7 @@ func (b *bench) paced(ctx context.Context, s *subject) error {
 	if s.from == always {
 		from = newStrangers(int(b.pace*b.duration.Seconds()) + 1)
 	}
-	result, err := constantRate(ctx, s.address, s.guarded, b.connections, b.pace, b.duration, from)
+	result, err := constantRate(ctx, s.address, s.right, b.connections, b.pace, b.duration, from)
 	if err != nil {
 		return s.proxy().explain(err)
 	}

@@ -27,7 +27,7 @@ type bench struct {
 
 // prepare builds what is needed and starts the upstream.
 func prepare(ctx context.Context, o *options) (_ *bench, err error) {
-	b := &bench{options: *o, crowd: newCrowd(1, callerCount), programs: map[string]string{"opa": o.opa}}
+	b := &bench{options: *o, crowd: newCrowd(1, callerCount, callerCount), programs: map[string]string{"opa": o.opa}}
 	if b.dir, err = os.MkdirTemp("", "metaguard-bench-"); err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (b *bench) startAll(ctx context.Context) error {
 
 // start starts a variant and waits until it is listened at.
 func (b *bench) start(ctx context.Context, v variant, binary string) (s *subject, err error) {
-	s = &subject{variant: v, binary: binary, place: place{dir: filepath.Join(b.dir, v.name), upstream: b.upstream}}
+	s = &subject{variant: v, binary: binary, right: expect(v.guarded), place: place{dir: filepath.Join(b.dir, v.name), upstream: b.upstream}}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}

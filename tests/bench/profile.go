@@ -5,42 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 )
-
-// adminClient asks the subject's admin API, which is on a Unix socket.
-func (s *subject) adminClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", s.admin)
-		},
-		DisableKeepAlives: true,
-	}}
-}
-
-// admin asks the admin API and gives the answer's body.
-func (s *subject) fromAdmin(ctx context.Context, method, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	response, err := s.adminClient().Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %d: %s", path, response.StatusCode, body)
-	}
-	return body, err
-}
 
 // profile records what a guarded subject does in this round, in the directory of
 // --profile. Rounds with it are slower than others by what sampling costs.

@@ -34,7 +34,7 @@ type pacedClient struct {
 }
 
 // constantRate asks at a constant rate and checks every answer. The first wrong one ends it.
-func constantRate(ctx context.Context, address string, guarded bool, clients int, rate float64, duration time.Duration, from source) (latency, error) {
+func constantRate(ctx context.Context, address string, right *expectation, clients int, rate float64, duration time.Duration, from source) (latency, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	conns, err := connect(ctx, address, clients, duration)
@@ -50,7 +50,7 @@ func constantRate(ctx context.Context, address string, guarded bool, clients int
 		all[i] = c
 		free <- c
 		readers.Go(func() {
-			if err := c.read(guarded, free); err != nil {
+			if err := c.read(right, free); err != nil {
 				cancel(err)
 			}
 		})
@@ -102,7 +102,7 @@ func (l *latency) send(ctx context.Context, free <-chan *pacedClient, rate float
 }
 
 // read reads an answer for each request that was sent.
-func (c *pacedClient) read(guarded bool, free chan<- *pacedClient) error {
+func (c *pacedClient) read(right *expectation, free chan<- *pacedClient) error {
 	reader := bufio.NewReader(c.conn)
 	var got answer
 	for range c.sent {
@@ -110,7 +110,7 @@ func (c *pacedClient) read(guarded bool, free chan<- *pacedClient) error {
 			return err
 		}
 		c.latencies = append(c.latencies, micros(time.Since(c.due)))
-		if err := got.check(c.path, guarded); err != nil {
+		if err := right.check(&got, c.path); err != nil {
 			return err
 		}
 		free <- c

@@ -19,6 +19,7 @@ type subject struct {
 	variant
 	place
 	binary    string
+	right     *expectation
 	processes []*process // the proxy is the last one
 
 	idle, busy     int64 // resident bytes
