@@ -105,6 +105,19 @@ func (r *readers) next(client int, buffer []byte) ([]byte, int, bool) {
 	return render(buffer, 0, r.headers[int(*at)%len(r.headers)]), 0, true
 }
 
+// limited is a source that ends. It is for one client.
+type limited struct {
+	source
+	left int
+}
+
+func (l *limited) next(client int, buffer []byte) ([]byte, int, bool) {
+	if l.left--; l.left < 0 {
+		return buffer, 0, false
+	}
+	return l.source.next(client, buffer)
+}
+
 // everyone asks for every path of every caller once, so that all was seen.
 type everyone struct {
 	*crowd

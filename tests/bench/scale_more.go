@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -56,8 +57,8 @@ func (b *bench) scaleDocuments(ctx context.Context) (*series, error) {
 	return s, nil
 }
 
-// documentCosts has beside the line the bytes that were allocated for each request, and
-// how many milliseconds one took a client that is alone.
+// documentCosts has beside the line the bytes that one request took which found no
+// buffer to use again, and how many milliseconds one took a client that is alone.
 type documentCosts struct {
 	line
 	allocated, took []float64
@@ -67,10 +68,14 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 	found.Title = title
 	for _, one := range all {
 		from := &readers{crowd: b.crowd}
-		var cpus, rates, allocated, took []float64
+		var cpus, rates, fresh, took []float64
 		say("%s: documents of %d bytes", title, one.size)
 		for n := range b.rounds + 1 { // the first one is to settle
-			before, err := one.subject.spent(ctx)
+			allocated, err := one.subject.fresh(ctx, from)
+			if err != nil {
+				return found, err
+			}
+			before, err := total(one.subject, cpuTime)
 			if err != nil {
 				return found, err
 			}
@@ -78,11 +83,11 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 			if err != nil {
 				return found, one.subject.proxy().explain(err)
 			}
-			after, err := one.subject.spent(ctx)
-			if err != nil {
+			if err := one.subject.counted(result.requests + 1); err != nil {
 				return found, err
 			}
-			if err := one.subject.counted(result.requests); err != nil {
+			after, err := total(one.subject, cpuTime)
+			if err != nil {
 				return found, err
 			}
 			if result.requests == 0 {
@@ -92,28 +97,48 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 				continue
 			}
 			count := float64(result.requests)
-			cpus = append(cpus, (after.cpu-before.cpu)/count)
+			cpus = append(cpus, micros(after-before)/count)
 			rates = append(rates, count/result.elapsed.Seconds())
-			allocated = append(allocated, (after.allocated-before.allocated)/count)
+			fresh = append(fresh, allocated)
 			took = append(took, micros(result.elapsed)/1e3/count)
 		}
 		found.Points = append(found.Points, point{Size: one.size, CPU: summarize(cpus), Rate: summarize(rates)})
-		found.allocated = append(found.allocated, quantile(allocated, 0.5))
+		found.allocated = append(found.allocated, quantile(fresh, 0.5))
 		found.took = append(found.took, quantile(took, 0.5))
 	}
 	return found, nil
 }
 
-// spent is what a subject has used so far: microseconds of CPU and allocated bytes.
-type spent struct{ cpu, allocated float64 }
-
-func (s *subject) spent(ctx context.Context) (spent, error) {
-	allocated, err := s.metric(ctx, "go_memstats_alloc_bytes_total")
-	if err != nil {
-		return spent{}, err
+// fresh gives the bytes that are allocated for one request right after two collections,
+// which empty all pools of buffers, less what asking for the figure takes.
+func (s *subject) fresh(ctx context.Context, from source) (float64, error) {
+	var allocated [2]float64
+	for i := range allocated {
+		for range 2 {
+			if _, err := s.live(ctx); err != nil {
+				return 0, err
+			}
+		}
+		before, err := s.metric(ctx, "go_memstats_alloc_bytes_total")
+		if err != nil {
+			return 0, err
+		}
+		if i > 0 {
+			one, err := s.ask(ctx, 1, patience, &limited{source: from, left: 1})
+			if err != nil {
+				return 0, s.proxy().explain(err)
+			}
+			if one.requests != 1 {
+				return 0, errors.New("one document was not answered")
+			}
+		}
+		after, err := s.metric(ctx, "go_memstats_alloc_bytes_total")
+		if err != nil {
+			return 0, err
+		}
+		allocated[i] = after - before
 	}
-	cpu, err := total(s, cpuTime)
-	return spent{cpu: micros(cpu), allocated: allocated}, err
+	return allocated[1] - allocated[0], nil
 }
 
 // scaleConnections grows the number of clients.
