@@ -306,7 +306,7 @@ func TestDrawings(t *testing.T) {
 	if err := r.draw(bars); err != nil {
 		t.Fatal(err)
 	}
-	one := &series{Title: "Cost", Axis: "entries", Lines: []line{{Title: "seen", Points: []point{{Size: 1, CPU: summary{Median: 1}}, {Size: 1000, CPU: summary{Median: 2}}}}}}
+	one := &series{Title: "Cost", Axis: "entries", Lines: []line{{Title: "seen", Points: []point{{Size: 1, CPU: summary{Median: 1}, Of: summary{Median: 1}}, {Size: 1000, CPU: summary{Median: 3}, Of: summary{Median: 2}}}}}}
 	if err := drawSeries([]*series{one, one}, lines); err != nil {
 		t.Fatal(err)
 	}

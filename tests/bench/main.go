@@ -29,6 +29,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -98,6 +99,9 @@ func parse() (*options, error) {
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return nil, fmt.Errorf("--only: %w", err)
+	}
+	if o.check && !o.scale && (!o.only.MatchString("seen") || !o.only.MatchString("never")) {
+		return nil, errors.New("--check needs the variants seen and never: --only leaves one out")
 	}
 	if o.profiles != "" {
 		err = os.MkdirAll(o.profiles, 0o700)

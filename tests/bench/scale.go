@@ -32,13 +32,15 @@ type point struct {
 	CPU summary `json:"cpu_us"`
 	// Rate is requests per second.
 	Rate summary `json:"requests_per_second"`
+	// Of is how many times that of the first size CPU is, round by round.
+	Of summary `json:"cpu_of_first"`
 }
 
 // growth is how many times the least the most is.
 func (l *line) growth() float64 {
-	least, most := l.Points[0].CPU.Median, l.Points[0].CPU.Median
+	least, most := l.Points[0].Of.Median, l.Points[0].Of.Median
 	for _, p := range l.Points {
-		least, most = min(least, p.CPU.Median), max(most, p.CPU.Median)
+		least, most = min(least, p.Of.Median), max(most, p.Of.Median)
 	}
 	return most / least
 }
@@ -128,7 +130,7 @@ func (b *bench) lineOf(ctx context.Context, title string, from stream, all []at)
 		}
 	}
 	for i, one := range all {
-		l.Points = append(l.Points, point{Size: one.size, CPU: summarize(cpu[i]), Rate: summarize(rate[i])})
+		l.Points = append(l.Points, point{Size: one.size, CPU: summarize(cpu[i]), Rate: summarize(rate[i]), Of: summarize(ratios(cpu[i], cpu[0]))})
 	}
 	return l, nil
 }
