@@ -276,27 +276,6 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// Every Caddyfile is what its variant is called.
-func TestCaddyfiles(t *testing.T) {
-	for _, v := range append(variants, startVariants...) {
-		if v.site == nil {
-			continue
-		}
-		p := &place{dir: "d", address: "127.0.0.1:1234", upstream: "127.0.0.1:2345", admin: "a.sock", opa: "127.0.0.1:3456"}
-		if v.logs != "" {
-			p.log = "counted.log"
-		}
-		text := v.caddyfile(p)
-		for what, want := range map[string]bool{
-			"metaguard {": v.guarded, "output file counted.log": v.logs != "", "keepalive 1m": true, "forward_auth": len(v.needs) > 0,
-		} {
-			if strings.Contains(text, what) != want {
-				t.Errorf("%s: %q is there: %t\n%s", v.name, what, !want, text)
-			}
-		}
-	}
-}
-
 func TestDrawings(t *testing.T) {
 	r := &report{Rows: []row{
 		{Name: plain, Title: "Caddy, `x`", CPU: summary{Median: 60}},
@@ -318,5 +297,16 @@ func TestDrawings(t *testing.T) {
 	}
 	if growth := one.Lines[0].growth(); growth != 2 {
 		t.Errorf("%v", growth)
+	}
+}
+
+func TestTablesGoBetweenTheirComments(t *testing.T) {
+	const text = "a\n<!-- figures -->\nold\n<!-- /figures -->\nb\n<!-- scale -->\n<!-- /scale -->\n"
+	got, err := between(text, "figures", "\nnew\n")
+	if want := "a\n<!-- figures -->\nnew\n<!-- /figures -->\nb\n<!-- scale -->\n<!-- /scale -->\n"; err != nil || got != want {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := between(text, "other", "new"); err == nil {
+		t.Error("there is no such place, and no error")
 	}
 }

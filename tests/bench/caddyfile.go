@@ -63,21 +63,18 @@ func addressed(p *place) string {
 
 // caddyfile has the global options of the shipped ones, and every log in a file.
 func (v *variant) caddyfile(p *place) string {
-	var logs, servers strings.Builder
-	logger := func(name, include string) {
-		fmt.Fprintf(&logs, "\tlog %s {\n\t\tinclude %s\n\t\toutput file %s {\n\t\t\troll_disabled\n\t\t}\n\t\timport logging.caddy\n\t}\n", name, include, p.log)
-	}
+	logs, servers := "", ""
 	if v.logs != "" {
 		include := v.logs
 		if v.events {
 			include += " " + eventLogger
 		}
-		logger("counted", include)
+		logs = fmt.Sprintf("log counted {\ninclude %s\noutput file %s {\nroll_disabled\n}\nimport logging.caddy\n}\n", include, p.log)
 	}
 	if strings.Contains(v.site(p), "client_ip") {
-		servers.WriteString("\t\ttrusted_proxies static 127.0.0.0/8\n\t\ttrusted_proxies_strict\n")
+		servers = "trusted_proxies static 127.0.0.0/8\ntrusted_proxies_strict\n"
 	}
-	return fmt.Sprintf(`{
+	return indent(fmt.Sprintf(`{
 	admin unix/%s|0600
 	persist_config off
 	grace_period 1s
@@ -97,5 +94,25 @@ func (v *variant) caddyfile(p *place) string {
 http://:%s {
 	bind 127.0.0.1
 %s}
-`, p.admin, servers.String(), decisionLogger, eventLogger, accessLogger, logs.String(), p.address[strings.LastIndex(p.address, ":")+1:], v.site(p))
+`, p.admin, servers, decisionLogger, eventLogger, accessLogger, logs, p.address[strings.LastIndex(p.address, ":")+1:], v.site(p)))
+}
+
+// indent is how Caddy wants it.
+func indent(text string) string {
+	var all strings.Builder
+	depth := 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "}" {
+			depth--
+		}
+		if line != "" {
+			all.WriteString(strings.Repeat("\t", depth) + line)
+		}
+		all.WriteByte('\n')
+		if strings.HasSuffix(line, "{") {
+			depth++
+		}
+	}
+	return all.String()
 }

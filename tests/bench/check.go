@@ -20,16 +20,18 @@ const (
 
 // target is one of them, and what was found.
 type target struct {
-	what         string
-	found, limit float64
-	least        bool // the limit is the least that it may be
+	What  string  `json:"what"`
+	Found float64 `json:"found"`
+	Limit float64 `json:"limit"`
+	// Least: the limit is the least that it may be.
+	Least bool `json:"least,omitempty"`
 }
 
 func (t *target) met() bool {
-	if t.least {
-		return t.found >= t.limit
+	if t.Least {
+		return t.Found >= t.Limit
 	}
-	return t.found <= t.limit
+	return t.Found <= t.Limit
 }
 
 // targets compares with base, one of the two plain Caddys.
@@ -51,14 +53,14 @@ func (r *report) targets(base string) (all []target, err error) {
 			c = row.Logged
 		}
 		all = append(all,
-			target{what: t.name + ": CPU per request, ratio", found: c.CPU.Median, limit: t.maxCPU},
-			target{what: t.name + ": requests per second, ratio", found: c.Rate.Median, limit: t.minRate, least: true},
-			target{what: t.name + ": p99, ratio", found: c.P99.Median, limit: maxP99},
-			target{what: t.name + ": idle memory, MiB more", found: row.Idle - plainRow.Idle, limit: maxIdle})
+			target{What: t.name + ": CPU per request, ratio", Found: c.CPU.Median, Limit: t.maxCPU},
+			target{What: t.name + ": requests per second, ratio", Found: c.Rate.Median, Limit: t.minRate, Least: true},
+			target{What: t.name + ": p99, ratio", Found: c.P99.Median, Limit: maxP99},
+			target{What: t.name + ": idle memory, MiB more", Found: row.Idle - plainRow.Idle, Limit: maxIdle})
 	}
 	for _, s := range r.Starts {
 		if s.Name == "start-metaguard" {
-			all = append(all, target{what: "start to first answer, ms", found: s.Time.Median, limit: maxStart})
+			all = append(all, target{What: "start to first answer, ms", Found: s.Time.Median, Limit: maxStart})
 		}
 	}
 	return all, nil
@@ -69,14 +71,14 @@ func judge(w io.Writer, all []target) error {
 	missed := 0
 	for _, t := range all {
 		verdict, limit := "ok    ", "at most"
-		if t.least {
+		if t.Least {
 			limit = "at least"
 		}
 		if !t.met() { // also what is not a number
 			verdict = "MISSED"
 			missed++
 		}
-		fmt.Fprintf(w, "%s %s: %.2f, %s %.2f\n", verdict, t.what, t.found, limit, t.limit)
+		fmt.Fprintf(w, "%s %s: %.2f, %s %.2f\n", verdict, t.What, t.Found, limit, t.Limit)
 	}
 	if missed > 0 {
 		return fmt.Errorf("%d of %d targets were missed", missed, len(all))

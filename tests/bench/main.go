@@ -32,24 +32,26 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // options are the command line.
 type options struct {
-	metaguard, before, opa string
-	only                   *regexp.Regexp
-	rounds, connections    int
-	duration               time.Duration
-	pace                   float64
-	list, check, scale     bool
-	against                string
-	json, svg, profiles    string
+	metaguard, before, opa     string
+	only                       *regexp.Regexp
+	rounds, connections        int
+	duration                   time.Duration
+	pace                       float64
+	list, check, scale, update bool
+	against                    string
+	json, svg, profiles        string
 }
 
 func main() {
@@ -85,6 +87,7 @@ func parse() (*options, error) {
 	flag.BoolVar(&o.scale, "scale", false, "measure cost against size instead: inventory, grants, policy, documents, connections")
 	flag.StringVar(&o.json, "json", "", "write what was found to this `file`, or - for standard output")
 	flag.StringVar(&o.svg, "svg", "", "draw what was found into this `file`")
+	flag.BoolVar(&o.update, "update", false, "put what was found into the README and the drawings that it shows")
 	flag.StringVar(&o.profiles, "profile", "", "write CPU and allocation profiles of every round into this `directory`")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -143,18 +146,8 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	found := b.report(starts)
-	if o.json != "-" {
-		found.print(os.Stdout)
-	}
-	if o.json != "" {
-		if err := writeJSON(o.json, found); err != nil {
-			return err
-		}
-	}
-	if o.svg != "" {
-		if err := found.draw(o.svg); err != nil {
-			return err
-		}
+	if err := b.tell(ctx, "figures", found, found.print, found.draw); err != nil {
+		return err
 	}
 	if !o.check {
 		return nil
@@ -164,4 +157,31 @@ func run(ctx context.Context, o *options) error {
 		return err
 	}
 	return judge(os.Stderr, targets)
+}
+
+// tell prints, writes, draws and publishes what was found, as the options say.
+func (b *bench) tell(ctx context.Context, name string, found any, print func(io.Writer), draw func(path string) error) error {
+	if b.json != "-" {
+		print(os.Stdout)
+	}
+	if b.json != "" {
+		if err := writeJSON(b.json, found); err != nil {
+			return err
+		}
+	}
+	if b.svg != "" {
+		if err := draw(b.svg); err != nil {
+			return err
+		}
+	}
+	if !b.update {
+		return nil
+	}
+	var tables strings.Builder
+	print(&tables)
+	drawing, err := publish(ctx, name, tables.String())
+	if err != nil {
+		return err
+	}
+	return draw(drawing)
 }

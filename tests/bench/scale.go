@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -16,7 +17,7 @@ type series struct {
 	Axis  string `json:"axis"`
 	Lines []line `json:"lines"`
 	// Facts are what was measured beside it, in the order found.
-	Facts []target `json:"-"`
+	Facts []target `json:"facts,omitempty"`
 }
 
 // line is one variant's cost by size.
@@ -75,19 +76,15 @@ func (b *bench) runScale(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", one.name, err)
 		}
 		all = append(all, found)
-		if b.json != "-" {
-			found.print(os.Stdout)
+	}
+	print := func(w io.Writer) {
+		for _, s := range all {
+			s.print(w)
 		}
 	}
-	if b.json != "" {
-		if err := writeJSON(b.json, all); err != nil {
-			return err
-		}
-	}
-	if b.svg != "" {
-		if err := drawSeries(all, b.svg); err != nil {
-			return err
-		}
+	draw := func(path string) error { return drawSeries(all, path) }
+	if err := b.tell(ctx, "scale", all, print, draw); err != nil {
+		return err
 	}
 	if !b.check {
 		return nil

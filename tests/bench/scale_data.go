@@ -172,7 +172,7 @@ func (s *subject) live(ctx context.Context) (float64, error) {
 }
 
 func (s *series) fact(what string, found, limit float64) {
-	s.Facts = append(s.Facts, target{what: what, found: found, limit: limit})
+	s.Facts = append(s.Facts, target{What: what, Found: found, Limit: limit})
 }
 
 func (b *bench) dropAll(all []at) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image/color"
 	"io"
-	"os"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -35,7 +34,7 @@ func (s *series) print(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	for _, f := range s.Facts {
-		fmt.Fprintf(w, "%s: %.2f (at most %.2f)\n", f.what, f.found, f.limit)
+		fmt.Fprintf(w, "%s: %.2f (at most %.2f)\n", f.What, f.Found, f.Limit)
 	}
 }
 
@@ -57,22 +56,13 @@ func drawSeries(all []*series, path string) error {
 	for i, c := range plot.Align([][]*plot.Plot{plots}, tiles, draw.New(canvas))[0] {
 		plots[i].Draw(c)
 	}
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if _, err := canvas.WriteTo(file); err != nil {
-		_ = file.Close()
-		return err
-	}
-	return file.Close()
+	return writeSVG(canvas, path)
 }
 
 // plot draws microseconds per request over size, which grows by factors.
 func (s *series) plot() (*plot.Plot, error) {
-	p := plot.New()
+	p := newPlot()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = s.Title, s.Axis, "us of CPU per request"
-	p.BackgroundColor = color.White
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Y.Min = 0
 	for i, l := range s.Lines {
