@@ -9,20 +9,39 @@
 //
 // A tiny upstream (40-byte answers), and in front of it, each in a process of its
 // own: plain Caddy, which is the same binary without the directive and with the same
-// settings, and Metaguard in the variants of the table (--list).
-// 32 clients with kept connections ask for what 10,000 callers boot with, the
-// callers in a Zipf order, with signatures made beforehand. All get the very same
-// requests, except for the variant whose callers are never the same twice.
+// settings; Metaguard in the variants of --list; and, where the machine has nginx, nginx
+// alone and with an OPA server, and Caddy with one. 32 clients with kept connections ask
+// for what 10,000 callers boot with, the callers in a Zipf order, with signatures made
+// beforehand. All get the very same requests, but for the variants whose callers are
+// never the same twice (their decisions were never seen).
 //
 // # What is measured
 //
 // Rounds are short and interleaved (A B C A B C …), so that what else the machine
-// does falls on all alike. Around each round the CPU time of the proxy's process is
-// read from the kernel's clock of that process and divided by its requests; the load
-// generator and the upstream are other processes and do not count. What is printed
-// are medians over the rounds, the distance between the quartiles, and ratios, each
-// of which is the median of the rounds' own ratios. Every answer is checked, and a
+// does falls on all alike. Around each round the CPU time of the proxy's process, and of
+// OPA's where it is apart, is read from the kernel's clock of that process and divided by
+// the requests; the load generator and the upstream are other processes and do not count.
+// Then the same at a constant rate, the same one for all, for latencies: these count
+// from when a request was due, whether or not a client was free (no coordinated
+// omission), and "generator_late" in --json is how late the generator itself was. Memory
+// is resident memory; a start is from the process's start to its first right answer.
+//
+// What is printed are medians over the rounds, half the distance between the quartiles,
+// and ratios, each of which is the median of the rounds' own ratios. Every answer is checked, and a
 // round in which the log did not get exactly one line for each request is an error.
+// All Go programs run with GOGC=100, and with Caddy's own GOMEMLIMIT.
+//
+// # What it is compared with
+//
+// Plain Caddy twice: without any log, and with an access log in a file. Metaguard writes
+// a line for each request, so that --check compares with the second, which does the same
+// work, unless --against says caddy.
+//
+// # Further
+//
+// --scale measures cost against size instead; --before compares two binaries in the same
+// rounds; --profile fetches profiles by Caddy's admin API; --update writes README.md and
+// its drawings.
 //
 // Another machine gives other times. The ratios are what counts.
 package main

@@ -15,6 +15,9 @@ var sizes = []int{10, 10_000, 1_000_000}
 // fewCallers ask where ten entries must do for all; they are spread over the larger ones.
 const fewCallers = 10
 
+// scaleCallers ask otherwise: fewer than in the table, since each size has to see all first.
+const scaleCallers = 1000
+
 const million = 1_000_000
 
 // scaleInventory grows the inventory, whose callers are known by their address.
@@ -57,7 +60,7 @@ func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, at{size: n, subject: subject, crowd: b.crowd, clients: b.connections})
+		all = append(all, at{size: n, subject: subject, crowd: newCrowd(1, scaleCallers, callerCount), clients: b.connections})
 	}
 	defer b.dropAll(all)
 	if err := b.twoLines(ctx, s, all); err != nil {
@@ -81,7 +84,7 @@ func (b *bench) scalePolicy(ctx context.Context) (*series, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, at{size: n, subject: subject, crowd: b.crowd, clients: b.connections})
+		all = append(all, at{size: n, subject: subject, crowd: newCrowd(1, scaleCallers, callerCount), clients: b.connections})
 	}
 	defer b.dropAll(all)
 	return s, b.twoLines(ctx, s, all)

@@ -151,8 +151,9 @@ func (b *bench) scaleConnections(ctx context.Context) (*series, error) {
 			return nil, err
 		}
 		var all []at
+		crowd := newCrowd(1, scaleCallers, callerCount)
 		for _, n := range []int{1, 32, 512} {
-			all = append(all, at{size: n, subject: subject, crowd: b.crowd, clients: n})
+			all = append(all, at{size: n, subject: subject, crowd: crowd, clients: n})
 		}
 		l, err := b.lineOf(ctx, strings.ReplaceAll(v.title, "`", ""), again, all)
 		if err != nil {
