@@ -33,6 +33,39 @@ func cpuTime(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
+// machineTime is what all processors of the machine have been busy so far, and what they
+// could have been.
+func machineTime() (busy, all time.Duration, err error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	return parseMachineTime(string(text))
+}
+
+// parseMachineTime reads the line that begins with "cpu" of /proc/stat, which counts in
+// hundredths of a second: user nice system idle iowait irq softirq steal, and guests,
+// which are in user already.
+func parseMachineTime(text string) (busy, all time.Duration, err error) {
+	first, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(first)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, 0, fmt.Errorf("/proc/stat begins with %q", first)
+	}
+	for i, field := range fields[1:9] {
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		spent := time.Duration(ticks) * 10 * time.Millisecond
+		all += spent
+		if idle := i == 3 || i == 4; !idle {
+			busy += spent
+		}
+	}
+	return busy, all, nil
+}
+
 // residentSize is how much memory of the process and its children is resident, in bytes.
 func residentSize(pid int) (int64, error) {
 	pids, err := family(pid)

@@ -14,3 +14,5 @@ var errLinux = errors.New("CPU time and memory of other processes are read as Li
 func cpuTime(int) (time.Duration, error) { return 0, errLinux }
 
 func residentSize(int) (int64, error) { return 0, errLinux }
+
+func machineTime() (busy, all time.Duration, err error) { return 0, 0, errLinux }

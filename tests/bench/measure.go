@@ -25,9 +25,18 @@ func (b *bench) measure(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	before, err := b.usage()
+	if err != nil {
+		return err
+	}
 	if err := b.interleave(ctx, "as fast as it goes", b.round); err != nil {
 		return err
 	}
+	after, err := b.usage()
+	if err != nil {
+		return err
+	}
+	b.others = after.othersSince(before)
 	for _, s := range b.subjects {
 		var err error
 		if s.busy, err = total(s, residentSize); err != nil {

@@ -23,6 +23,7 @@ type bench struct {
 	subjects []*subject
 	missing  []string // titles of what this machine has not
 	crowd    *crowd
+	others   float64 // the share of the machine that other programs used
 }
 
 // prepare builds what is needed and starts the upstream.

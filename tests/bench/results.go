@@ -14,6 +14,8 @@ type report struct {
 	System     string `json:"system"`
 	Rounds     int    `json:"rounds"`
 	Clients    int    `json:"connections"`
+	// Others is the share of the machine, 0 to 1, that other programs used meanwhile.
+	Others float64 `json:"used_by_others"`
 	// Pace is the requests per second at which latencies were measured.
 	Pace    float64   `json:"latency_requests_per_second"`
 	Rows    []row     `json:"variants"`
@@ -55,7 +57,7 @@ const mebibyte = 1 << 20
 
 func (b *bench) report(starts []started) *report {
 	r := &report{
-		Processors: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH, Rounds: b.rounds, Clients: b.connections,
+		Processors: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH, Rounds: b.rounds, Clients: b.connections, Others: b.others,
 		Pace: b.pace, Starts: starts, Missing: b.missing,
 	}
 	for _, s := range b.subjects {
