@@ -179,9 +179,9 @@ func run(ctx context.Context, o *options) error {
 }
 
 // tell prints, writes, draws and publishes what was found, as the options say.
-func (b *bench) tell(ctx context.Context, name string, found any, print func(io.Writer), draw func(path string) error) error {
+func (b *bench) tell(ctx context.Context, name string, found any, table func(io.Writer), draw func(path string) error) error {
 	if b.json != "-" {
-		print(os.Stdout)
+		table(os.Stdout)
 	}
 	if b.json != "" {
 		if err := writeJSON(b.json, found); err != nil {
@@ -197,7 +197,7 @@ func (b *bench) tell(ctx context.Context, name string, found any, print func(io.
 		return nil
 	}
 	var tables strings.Builder
-	print(&tables)
+	table(&tables)
 	drawing, err := publish(ctx, name, tables.String())
 	if err != nil {
 		return err

@@ -77,13 +77,13 @@ func (b *bench) runScale(ctx context.Context) error {
 		}
 		all = append(all, found)
 	}
-	print := func(w io.Writer) {
+	table := func(w io.Writer) {
 		for _, s := range all {
 			s.print(w)
 		}
 	}
 	draw := func(path string) error { return drawSeries(all, path) }
-	if err := b.tell(ctx, "scale", all, print, draw); err != nil {
+	if err := b.tell(ctx, "scale", all, table, draw); err != nil {
 		return err
 	}
 	if !b.check {

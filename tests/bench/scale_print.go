@@ -34,7 +34,7 @@ func (s *series) print(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	for _, f := range s.Facts {
-		fmt.Fprintf(w, "%s: %.2f (at most %.2f)\n", f.What, f.Found, f.Limit)
+		fmt.Fprintf(w, "- %s: %.2f (at most %.2f)\n", f.What, f.Found, f.Limit)
 	}
 }
 

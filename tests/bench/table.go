@@ -20,14 +20,14 @@ func (r *report) print(w io.Writer) {
 			row.P50.Median, row.P99.Median, row.P999.Median, ratio(row.Logged, p99Ratio),
 			row.Idle, row.Busy)
 	}
-	fmt.Fprintf(w, "\n%d processors, %d connections, medians of %d rounds; latencies at %.0f requests per second.\n"+
-		"Ratios are of plain Caddy's, and of plain Caddy's with an access log (so is that of p99).\n", r.Processors, r.Clients, r.Rounds, r.Pace)
-	fmt.Fprintf(w, "Other programs used %.0f %% of the machine meanwhile.\n", r.Others*100)
+	fmt.Fprintf(w, "\n- %d processors, %d connections, medians of %d rounds; latencies at %.0f requests per second.\n"+
+		"- Ratios are of plain Caddy's, and of plain Caddy's with an access log (so is that of p99).\n", r.Processors, r.Clients, r.Rounds, r.Pace)
+	fmt.Fprintf(w, "- Other programs used %.0f %% of the machine meanwhile.\n", r.Others*100)
 	for _, s := range r.Starts {
-		fmt.Fprintf(w, "From start to first answer: %s: %s ms.\n", s.Title, s.Time.text("%.0f"))
+		fmt.Fprintf(w, "- From start to first answer: %s: %s ms.\n", s.Title, s.Time.text("%.0f"))
 	}
 	for _, title := range r.Missing {
-		fmt.Fprintf(w, "Not on this machine: %s.\n", title)
+		fmt.Fprintf(w, "- Not on this machine: %s.\n", title)
 	}
 }
 
