@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// sizes of inventories and grants.
+var sizes = []int{10, 10_000, 1_000_000}
+
+// fewCallers ask where ten entries must do for all; they are spread over the larger ones.
+const fewCallers = 10
+
+// scaleCallers ask otherwise: fewer than in the table, since each size has to see all first.
+const scaleCallers = 1000
+
+const million = 1_000_000
+
+// scaleInventory grows the inventory, whose callers are known by their address.
+func (b *bench) scaleInventory(ctx context.Context) (*series, error) {
+	s := &series{Name: "inventory", Title: "Cost of a request by size of the inventory", Axis: "entries"}
+	var all []at
+	for _, n := range sizes {
+		files := map[string]string{"inventory.json": inventoryOf(n), "policy/data.json": "{}"}
+		subject, err := b.sized(ctx, "address", n, files)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, at{size: n, subject: subject, crowd: newCrowd(1, fewCallers, n), clients: b.connections})
+	}
+	defer b.dropAll(all)
+	l, err := b.lineOf(ctx, "decisions seen before", again, all)
+	if err != nil {
+		return nil, err
+	}
+	s.Lines = append(s.Lines, l)
+	s.fact("inventory: growth of CPU per request", l.growth(), maxGrowth)
+	return s, b.largest(ctx, s, all, func(s *subject, n int) error {
+		if err := s.write(map[string]string{"inventory.json": inventoryOf(n + 1)}); err != nil {
+			return err
+		}
+		return s.proxy().until(ctx, "the new inventory is not loaded", func() bool {
+			time.Sleep(100 * time.Millisecond)
+			entries, err := s.metric(ctx, "caddy_metaguard_inventory_entries")
+			return err == nil && int(entries) == n+1
+		})
+	})
+}
+
+// scaleGrants grows the grants, which are data of the policy.
+func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
+	s := &series{Name: "grants", Title: "Cost of a request by number of grants", Axis: "grants"}
+	var all []at
+	for _, n := range sizes {
+		subject, err := b.sized(ctx, "seen", n, map[string]string{"policy/data.json": grantsOf(n)})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, at{size: n, subject: subject, crowd: newCrowd(1, scaleCallers, callerCount), clients: b.connections})
+	}
+	defer b.dropAll(all)
+	if err := b.twoLines(ctx, s, all); err != nil {
+		return nil, err
+	}
+	return s, b.largest(ctx, s, all, func(s *subject, n int) error {
+		if err := s.write(map[string]string{"policy/data.json": grantsOf(n + 1)}); err != nil {
+			return err
+		}
+		_, err := s.fromAdmin(ctx, http.MethodPost, "/metaguard/policy/reload")
+		return err
+	})
+}
+
+// scalePolicy grows a team's policy: so many rules that refuse, each with its own code.
+func (b *bench) scalePolicy(ctx context.Context) (*series, error) {
+	s := &series{Name: "policy", Title: "Cost of a request by number of rules of the team", Axis: "rules"}
+	var all []at
+	for _, n := range []int{1, 100, 1000} {
+		subject, err := b.sized(ctx, "rego", n, map[string]string{"policy/team.rego": rulesOf(n)})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, at{size: n, subject: subject, crowd: newCrowd(1, scaleCallers, callerCount), clients: b.connections})
+	}
+	defer b.dropAll(all)
+	return s, b.twoLines(ctx, s, all)
+}
+
+func (b *bench) twoLines(ctx context.Context, s *series, all []at) error {
+	for _, of := range []struct {
+		title string
+		from  stream
+	}{{"decisions seen before", again}, {"decisions never seen", always}} {
+		l, err := b.lineOf(ctx, of.title, of.from, all)
+		if err != nil {
+			return err
+		}
+		s.Lines = append(s.Lines, l)
+		if s.Name == "grants" { // a rule more is work more; a grant is not
+			s.fact(s.Name+": growth of CPU per request, "+of.title, l.growth(), maxGrowth)
+		}
+	}
+	return nil
+}
+
+// largest measures the memory of a million entries, and latencies while they are replaced.
+func (b *bench) largest(ctx context.Context, s *series, all []at, replace func(*subject, int) error) error {
+	small, large := all[0], all[len(all)-1]
+	least, err := small.subject.live(ctx)
+	if err != nil {
+		return err
+	}
+	most, err := large.subject.live(ctx)
+	if err != nil {
+		return err
+	}
+	s.fact(s.Name+": live memory of a million, MiB", (most-least)/mebibyte*million/float64(large.size-small.size), maxPerMillion)
+	usual, during, err := b.whileReplacing(ctx, large, replace)
+	if err != nil {
+		return err
+	}
+	s.fact(s.Name+": p99 while a million are activated, times the usual", quantile(during, 0.99)/quantile(usual, 0.99), maxActivation)
+	return nil
+}
+
+// whileReplacing gives latencies before and during a replacement, at a third of what
+// the subject can do.
+func (b *bench) whileReplacing(ctx context.Context, of at, replace func(*subject, int) error) (usual, during []float64, err error) {
+	of.subject.from = again
+	_, rate, err := b.once(ctx, of.subject, of.crowd, of.clients)
+	if err != nil {
+		return nil, nil, err
+	}
+	rate /= 3
+	chunk := func() ([]float64, error) {
+		found, err := constantRate(ctx, of.subject.address, of.subject.right, of.clients, rate, b.duration, of.crowd)
+		if err != nil {
+			return nil, of.subject.proxy().explain(err)
+		}
+		return found.latencies, of.subject.counted(len(found.latencies))
+	}
+	for range b.rounds {
+		found, err := chunk()
+		if err != nil {
+			return nil, nil, err
+		}
+		usual = append(usual, found...)
+	}
+	done := make(chan error, 1)
+	go func() { done <- replace(of.subject, of.size) }()
+	for {
+		found, err := chunk()
+		if err != nil {
+			return nil, nil, err
+		}
+		during = append(during, found...)
+		select {
+		case err := <-done:
+			return usual, during, err
+		default:
+		}
+	}
+}
+
+// live is how much memory is in use after a collection, in bytes.
+func (s *subject) live(ctx context.Context) (float64, error) {
+	if _, err := s.fromAdmin(ctx, http.MethodGet, "/debug/pprof/heap?gc=1"); err != nil {
+		return 0, err
+	}
+	return s.metric(ctx, "go_memstats_heap_alloc_bytes")
+}
+
+func (s *series) fact(what string, found, limit float64) {
+	s.Facts = append(s.Facts, target{What: what, Found: found, Limit: limit})
+}
+
+func (b *bench) dropAll(all []at) {
+	for _, one := range all {
+		b.drop(one.subject)
+	}
+}
+
+// rulesOf is a team's policy of n rules.
+func rulesOf(n int) string {
+	text := "package metaguard.team\n"
+	for i := range n {
+		text += fmt.Sprintf("\ndeny contains \"rule_%d\" if {\n\tinput.resource.kind == \"userdata\"\n\tinput.caller.project_id == \"%032x\"\n}\n", i, 1<<32+i)
+	}
+	return text
+}
