@@ -52,7 +52,7 @@ done
 
 cp README.md LICENSE "$stage"
 cp -r policies/README.md policies/examples "$stage/policies"
-cp -r caddyfiles "$here/etc" "$here/drop-ins" "$here/metaguard.service" "$stage"
+cp -r caddyfiles "$here"/{etc,drop-ins,metaguard.service,container,kubernetes,openstack.md} "$stage"
 cp caddyfiles/logging.caddy "$stage/etc"
 notices | gzip -9n > "$stage/notices.gz"
 
