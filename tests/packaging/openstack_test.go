@@ -111,6 +111,7 @@ func TestOpenStackStepByStep(t *testing.T) {
 		return string(output)
 	}
 	r.prepare()
+	write(t, r.path("etc/hosts"), "127.0.0.1 localhost\n")
 	metaguard(0, "validate", "--config", "/"+caddyfile)
 	s := r.start()
 	s.listens(fmt.Sprint("127.0.0.1:", port))
@@ -118,7 +119,7 @@ func TestOpenStackStepByStep(t *testing.T) {
 	if output := metaguard(1, status...); strings.Count(output, "PROBLEM") != 1 || !strings.Contains(output, "audit_mode") {
 		t.Errorf("more or less than audit mode is wrong:\n%s", output)
 	}
-	doctor := []string{"doctor", "--config", "/" + caddyfile, "--live"}
+	doctor := []string{"doctor", "--config", "/" + caddyfile, "--live", "--skip", "clock_off"}
 	if output := metaguard(1, doctor...); !strings.Contains(output, "mode_audit") || strings.Contains(output, "PROBLEM guard") {
 		t.Errorf("doctor does not say what it should:\n%s", output)
 	}
@@ -136,7 +137,7 @@ func TestOpenStackStepByStep(t *testing.T) {
 		t.Errorf("a password is given to who may not read it: %+v", answer)
 	}
 	metaguard(0, status...)
-	t.Log(metaguard(1, doctor...)) // Nova believes whoever reaches it, until step 6
+	metaguard(0, doctor...) // this Nova listens on loopback alone, as after step 6
 
 	// Back out: the agent that calls Nova is served as ever.
 	s.stop()
