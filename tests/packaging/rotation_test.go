@@ -46,9 +46,9 @@ func TestSecretRotation(t *testing.T) {
 
 	s := r.start()
 	s.listens(address)
-	expect := func(step string, old, new int) {
+	expect := func(step string, ofOld, ofNext int) {
 		t.Helper()
-		for value, status := range map[string]int{secret: old, next: new} {
+		for value, status := range map[string]int{secret: ofOld, next: ofNext} {
 			if answer := askWith(t, value, address, "GET", metadata, ""); answer.Status != status {
 				t.Errorf("%s: an agent with %q got %+v\n%s", step, value, answer, s.log.String())
 			}
