@@ -28,9 +28,9 @@ func TestArchive(t *testing.T) {
 	r := &root{t: t, dir: dir}
 	write(t, r.path("secret"), secret)
 	r.edit("etc/Caddyfile", "unix//run/metaguard/admin.sock|0600", "off")
-	r.edit("etc/Caddyfile", "/run/credentials/metaguard.service/secret_neutron", r.path("secret"))
-	r.edit("etc/Caddyfile", "127.0.0.1:18775", legacy(t))
-	r.edit("etc/Caddyfile", ":8775 {", ":"+strings.TrimPrefix(address, "127.0.0.1:")+" {")
+	r.edit("etc/Caddyfile", "{file./etc/metaguard/secrets/neutron}", "{file."+r.path("secret")+"}")
+	r.edit("etc/Caddyfile", "127.0.0.1:8775", legacy(t, secret))
+	r.edit("etc/Caddyfile", ":18775 {", ":"+strings.TrimPrefix(address, "127.0.0.1:")+" {")
 	run(t, "chown", "-R", fmt.Sprintf("%d:%d", user, user), dir)
 
 	command := exec.Command(filepath.Join(dir, "metaguard"), "run", "--config", "etc/Caddyfile")

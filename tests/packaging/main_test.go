@@ -24,6 +24,9 @@ const (
 	// it lacks; "off" leaves them out.
 	packagingVariable = "METAGUARD_PACKAGING"
 	homeVariable      = "PACKAGING_HOME"
+	// packagesVariable names a directory that `package.sh 0.0.1 <directory>` has filled.
+	// Without it that is done here.
+	packagesVariable = "PACKAGING_PACKAGES"
 
 	folder  = "../../cmd/metaguard/packaging"
 	version = "0.0.1"
@@ -35,6 +38,7 @@ var packed string
 func TestMain(m *testing.M) {
 	code := m.Run()
 	_ = os.RemoveAll(packed)
+	harness.RemoveBinary()
 	os.Exit(code)
 }
 
@@ -97,8 +101,12 @@ var packOnce = sync.OnceValue(func() error {
 		return err
 	}
 	packed = dir
+	fill := exec.Command(filepath.Join(folder, "package.sh"), version, dir)
+	if ready := os.Getenv(packagesVariable); ready != "" {
+		fill = exec.Command("cp", "-r", ready+"/.", dir)
+	}
 	for _, command := range []*exec.Cmd{
-		exec.Command(filepath.Join(folder, "package.sh"), version, dir),
+		fill,
 		exec.Command("tar", "-C", dir, "-xzf", archive(), "--strip-components=1", "--wildcards", "*-"+runtime.GOARCH+"/metaguard"),
 	} {
 		if output, err := command.CombinedOutput(); err != nil {

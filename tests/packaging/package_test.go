@@ -21,7 +21,7 @@ const (
 )
 
 // legacy is Nova's stand-in, a process of its own.
-func legacy(t *testing.T) string {
+func legacy(t *testing.T, secret string) string {
 	t.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
 	harness.Start(t, address, map[string]string{"Caddyfile": fmt.Sprintf(`{
@@ -43,6 +43,12 @@ http://%s {
 
 // ask sends a request as Neutron's agent does.
 func ask(t *testing.T, address, method, path, body string) harness.Answer {
+	t.Helper()
+	return askWith(t, secret, address, method, path, body)
+}
+
+// askWith is ask of an agent that has another secret.
+func askWith(t *testing.T, secret, address, method, path, body string) harness.Answer {
 	t.Helper()
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(instance))
@@ -74,11 +80,7 @@ func TestPackage(t *testing.T) {
 	needRoot(t)
 	pack(t)
 	r := newRoot(t)
-	install := func(path string) {
-		run(t, "cp", path, r.path("package.deb"))
-		r.dpkg("--install", "--force-confdef", "--force-confold", "/package.deb")
-	}
-	install(debianPackage())
+	r.install(debianPackage())
 	if output := r.dpkg("--verify", "metaguard"); output != "" {
 		t.Errorf("what is installed is not what was packed:\n%s", output)
 	}
@@ -89,15 +91,15 @@ func TestPackage(t *testing.T) {
 	if code := s.command.ProcessState.ExitCode(); fmt.Sprint(code) != r.setting("RestartPreventExitStatus")[0] {
 		t.Errorf("without a secret it ends with %d, which systemd would try again", code)
 	}
-	if log := s.log.String(); !strings.Contains(log, "secret_neutron}: it is not set, empty or cannot be read") {
+	if log := s.log.String(); !strings.Contains(log, "secrets/neutron}: it is not set, empty or cannot be read") {
 		t.Errorf("without a secret it does not say so:\n%s", log)
 	}
 
 	// Two edits, were 8775 free on this machine.
 	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
-	write(t, r.path("etc/metaguard/secrets/neutron"), secret+"\n")
-	r.edit(caddyfile, "upstream 127.0.0.1:18775", "upstream "+legacy(t))
-	r.edit(caddyfile, ":8775 {", ":"+strings.TrimPrefix(address, "127.0.0.1:")+" {")
+	r.secret("neutron", secret)
+	r.edit(caddyfile, "upstream 127.0.0.1:8775", "upstream "+legacy(t, secret))
+	r.edit(caddyfile, ":18775 {", ":"+strings.TrimPrefix(address, "127.0.0.1:")+" {")
 	s = r.start()
 	s.listens(address)
 	if answer := ask(t, address, "GET", metadata, ""); answer.Status != 200 || !strings.Contains(answer.Body, instance) {
@@ -133,7 +135,7 @@ func TestPackage(t *testing.T) {
 	}
 
 	// An update while it runs, and then what try-restart does.
-	install(later(t))
+	r.install(later(t))
 	if r.read(caddyfile) != good || !strings.HasPrefix(r.read(caddyfile+".dpkg-dist"), "# The next") {
 		t.Error("the operator's Caddyfile is not what it was, or the new one is not beside it")
 	}

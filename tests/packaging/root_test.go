@@ -78,6 +78,13 @@ func (r *root) dpkg(args ...string) string {
 	return string(output)
 }
 
+// install installs or updates a package; an operator's edits stay.
+func (r *root) install(path string) {
+	r.t.Helper()
+	run(r.t, "cp", path, r.path("package.deb"))
+	r.dpkg("--install", "--force-confdef", "--force-confold", "/package.deb")
+}
+
 // setting gives the values of a setting of the installed unit.
 func (r *root) setting(name string) []string {
 	r.t.Helper()
@@ -93,14 +100,10 @@ func (r *root) setting(name string) []string {
 	return values
 }
 
-// prepare makes what systemd makes before it starts the process: the directories, and
-// the credentials of the directory that LoadCredential= names.
+// prepare makes the directories that systemd makes before it starts the process.
 func (r *root) prepare() {
 	r.t.Helper()
-	name, source, _ := strings.Cut(r.setting("LoadCredential")[0], ":")
-	credentials := "run/credentials/metaguard.service"
-	_ = os.RemoveAll(r.path(credentials))
-	for _, dir := range []string{"run/metaguard", "var/lib/private", "var/lib/private/metaguard", "run/credentials", credentials} {
+	for _, dir := range []string{"run/metaguard", "var/lib/private", "var/lib/private/metaguard"} {
 		if err := os.MkdirAll(r.path(dir), 0o700); err != nil {
 			r.t.Fatal(err)
 		}
@@ -110,16 +113,36 @@ func (r *root) prepare() {
 			r.t.Fatal(err)
 		}
 	}
-	files, err := os.ReadDir(r.path(source))
-	if err != nil {
-		r.t.Fatal(err)
+	run(r.t, "chmod", "755", r.path("var/lib/private"))
+	run(r.t, "chown", "-R", fmt.Sprintf("%d:%d", user, user), r.path("run/metaguard"), r.path("var/lib/private/metaguard"))
+}
+
+// groups gives the numbers of the groups that the unit adds to the process.
+func (r *root) groups() string {
+	r.t.Helper()
+	var numbers []string
+	for _, name := range r.setting("SupplementaryGroups") {
+		for line := range strings.Lines(r.read("etc/group")) {
+			if fields := strings.Split(line, ":"); fields[0] == name {
+				numbers = append(numbers, fields[2])
+			}
+		}
 	}
-	for _, file := range files {
-		write(r.t, r.path(filepath.Join(credentials, name+"_"+file.Name())), r.read(filepath.Join(source, file.Name())))
+	if len(numbers) != len(r.setting("SupplementaryGroups")) {
+		r.t.Fatalf("the package has not made the unit's groups: %v", numbers)
 	}
-	run(r.t, "chmod", "755", r.path("run/credentials"), r.path("var/lib/private"))
-	run(r.t, "chmod", "-R", "u=rX,go=", r.path(credentials))
-	run(r.t, "chown", "-R", fmt.Sprintf("%d:%d", user, user), r.path(credentials), r.path("run/metaguard"), r.path("var/lib/private/metaguard"))
+	return strings.Join(numbers, ",")
+}
+
+// secret writes a secret as the README says: root's, and by the directory the group's.
+func (r *root) secret(name, content string) {
+	r.t.Helper()
+	path := r.path("etc/metaguard/secrets/" + name)
+	command := exec.Command("install", "-m", "640", "/dev/stdin", path)
+	command.Stdin = strings.NewReader(content + "\n")
+	if output, err := command.CombinedOutput(); err != nil {
+		r.t.Fatalf("%v\n%s", err, output)
+	}
 }
 
 // confined enters the root as the unit's process is confined: it sees a file system that
@@ -127,7 +150,7 @@ func (r *root) prepare() {
 // capabilities, may not get more, and has the unit's environment. Each step replaces the
 // one before it, so that signals reach the process.
 const confined = `
-root=$1 user=$2 capabilities=$3; shift 3
+root=$1 user=$2 groups=$3 capabilities=$4; shift 4
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 for dir in run/metaguard var/lib/private/metaguard; do
@@ -136,7 +159,7 @@ for dir in run/metaguard var/lib/private/metaguard; do
 done
 mount -t proc proc "$root/proc"
 umask 077
-exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs \
+exec chroot "$root" setpriv --reuid "$user" --regid "$user" --groups "$groups" --no-new-privs \
 	--inh-caps "-all,$capabilities" --ambient-caps "-all,$capabilities" --bounding-set "-all,$capabilities" \
 	env -i PATH=/usr/bin:/bin "$@"
 `
@@ -148,7 +171,7 @@ func (r *root) enter(args ...string) *exec.Cmd {
 		capabilities = append(capabilities, "+"+strings.ToLower(strings.TrimPrefix(name, "CAP_")))
 	}
 	return exec.Command("unshare", append(append([]string{
-		"--mount", "sh", "-ec", confined, "confined", r.dir, fmt.Sprint(user), strings.Join(capabilities, ","),
+		"--mount", "sh", "-ec", confined, "confined", r.dir, fmt.Sprint(user), r.groups(), strings.Join(capabilities, ","),
 	}, r.setting("Environment")...), args...)...)
 }
 

@@ -5,8 +5,8 @@
 #
 #	package.sh <version> <output directory> [<binary>]
 #
-# for GOOS=linux and GOARCH, by default this machine's. A binary that is there already is
-# packaged as it is. The same commit makes the same bytes.
+# for Linux and GOARCH, by default this machine's. A binary that is there already is packaged as
+# it is. The same commit makes the same bytes.
 set -euo pipefail
 [ $# = 2 ] || [ $# = 3 ] || { sed -n '4,10s/^# \{0,1\}//p' "$0"; exit 2; }
 version=$1 output=$(mkdir -p "$2" && cd "$2" && pwd)
@@ -24,8 +24,6 @@ name=metaguard-$version-linux-$GOARCH
 stage=$work/$name
 mkdir -p "$stage"
 
-build() { CGO_ENABLED=0 go build -trimpath -tags nobadger,nomysql,nopgx -ldflags '-s -w' -o "$1" ./cmd/metaguard; }
-
 # What licences ask for: the notices of every module that is in the binary.
 notices() {
 	go list -deps -tags nobadger,nomysql,nopgx -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' \
@@ -36,14 +34,14 @@ notices() {
 	done
 }
 
-if [ -n "$binary" ]; then cp "$binary" "$stage/metaguard"; else build "$stage/metaguard"; fi
+if [ -n "$binary" ]; then cp "$binary" "$stage/metaguard"; else "$here/build.sh" "$stage/metaguard"; fi
 chmod 755 "$stage/metaguard"
 
 # Manual and completions are the same for all machines, but this one must be able to make them.
 run=$stage/metaguard
 if [ "$GOARCH" != "$(go env GOHOSTARCH)" ] || [ "$(go env GOHOSTOS)" != linux ]; then
 	run=$work/metaguard
-	GOOS='' GOARCH='' build "$run"
+	GOOS='' GOARCH='' "$here/build.sh" "$run"
 fi
 mkdir "$stage/man" "$stage/completions" "$stage/deb" "$stage/policies"
 "$run" manpage --directory "$stage/man"
@@ -54,16 +52,28 @@ done
 
 cp README.md LICENSE "$stage"
 cp -r policies/README.md policies/examples "$stage/policies"
-cp -r caddyfiles "$here/etc" "$here/drop-ins" "$here/metaguard.service" "$stage"
+cp -r caddyfiles "$here"/{etc,drop-ins,metaguard.service,container,kubernetes,openstack.md} "$stage"
 cp caddyfiles/logging.caddy "$stage/etc"
 notices | gzip -9n > "$stage/notices.gz"
+
+# tool gives the path of a tool that tools/go.mod names, built for this machine, and always the
+# same, since the SBOM has its digest.
+tool() { GOOS='' GOARCH='' CGO_ENABLED=0 GOFLAGS=-trimpath go -C "$here/tools" tool -n "$1"; }
+
+# What the binary says of itself, with the licences of its modules as they lie in Go's cache; and
+# neither time nor serial number.
+sbom=$(tool cyclonedx-gomod)
+CI=true GOPROXY=off "$sbom" bin -json -std -licenses -noserial -notimestamp -version "$version" -output "$stage/sbom.cdx.json" "$stage/metaguard" 2> "$work/sbom.log" || {
+	cat "$work/sbom.log" >&2
+	exit 1
+}
 
 cp "$here"/deb/* "$stage/deb"
 printf 'metaguard (%s) unstable; urgency=medium\n\n  * See the history of the repository.\n\n -- %s  %s\n' \
 	"$version" "$(sed -n 's/^maintainer: //p' "$here/nfpm.yaml")" "$(date -uRd "@$SOURCE_DATE_EPOCH")" |
 	gzip -9n > "$stage/deb/changelog.gz"
 
-nfpm=$(GOOS='' GOARCH='' go -C "$here/tools" tool -n nfpm)
+nfpm=$(tool nfpm)
 (cd "$stage" && METAGUARD_VERSION=$version METAGUARD_ARCH=$GOARCH "$nfpm" package \
 	--config "$here/nfpm.yaml" --packager deb --target "$output/metaguard_${version}_$GOARCH.deb")
 
