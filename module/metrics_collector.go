@@ -32,6 +32,10 @@ var (
 		"1 while the newest edit of a policy is broken and the last good one is in force.", "engine")
 	eventsDropped = describe("events_dropped_total",
 		"Decision events that did not reach OPA's log service, by reason.", "engine", "reason")
+	eventsRecorded = describe("events_recorded_total",
+		"Decision events that were handed over for OPA's log service.", "engine")
+	eventsDelivered = describe("events_delivered_total",
+		"Decision events that OPA's log service has taken.", "engine")
 	bundleActivated = describe("bundle_activated_timestamp_seconds",
 		"When the bundle in force was activated, as Unix time.", "engine", "bundle")
 
@@ -55,7 +59,7 @@ type appCollector struct{ app *App }
 func (appCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		siteInfo, auditSites, bufferUsed, bufferLimit, keysFetched,
-		policyInfo, policyLoaded, policyLoads, policyBroken, eventsDropped, bundleActivated,
+		policyInfo, policyLoaded, policyLoads, policyBroken, eventsDropped, eventsRecorded, eventsDelivered, bundleActivated,
 		inventoryEntries, inventoryLoaded, inventoryStale,
 	} {
 		ch <- desc
@@ -68,6 +72,7 @@ func (c appCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, engine := range c.app.policies() {
 		collectPolicy(ch, engine)
 	}
+	count(ch, eventsDropped, float64(goneEvents.Load()), goneEngine, "lost")
 	seen := make(map[string]bool)
 	for _, inventory := range c.app.inventories {
 		status := inventory.Status()
@@ -103,6 +108,9 @@ func (c appCollector) collectSites(ch chan<- prometheus.Metric) {
 	gauge(ch, auditSites, float64(audited))
 }
 
+// goneEngine stands for the policies that are no longer in use.
+const goneEngine = "replaced"
+
 func collectPolicy(ch chan<- prometheus.Metric, engine usedPolicy) {
 	name := engine.name()
 	status := engine.Status()
@@ -115,6 +123,11 @@ func collectPolicy(ch chan<- prometheus.Metric, engine usedPolicy) {
 	count(ch, policyLoads, float64(status.Failures), name, "failed")
 	for reason, dropped := range engine.DroppedEvents() {
 		count(ch, eventsDropped, float64(dropped), name, reason)
+	}
+	if engine.LogsEvents() {
+		events := engine.EventCounts()
+		count(ch, eventsRecorded, float64(events.Recorded), name)
+		count(ch, eventsDelivered, float64(events.Delivered), name)
 	}
 	for bundle, state := range status.Bundles {
 		gauge(ch, bundleActivated, unix(state.ActivatedAt), name, bundle)
