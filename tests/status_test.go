@@ -262,38 +262,6 @@ func TestPolicyReloadOnRequest(t *testing.T) {
 	}
 }
 
-// No answer holds a secret, whatever the site was given and was sent.
-func TestAdminAnswersHoldNoSecret(t *testing.T) {
-	t.Parallel()
-	planted := []string{secret, "pl4nted-session-key-of-32-bytes-or-more!", "pl4nted-fingerprint-key-0123456789abcdef", "pl4nted-redis-password", "pl4nted-password", "pl4nted-bearer-token"}
-	m := prepareManaged(t, neutronFrom("192.0.2.1")+"\n"+byAddress+`
-		session optional {
-			key {env.METAGUARD_PLANTED_SESSION}
-		}
-		password {
-			latch redis {env.METAGUARD_PLANTED_REDIS}
-		}`, nil)
-	m.Setenv("METAGUARD_PLANTED_SESSION", planted[1])
-	m.Setenv("METAGUARD_PLANTED_REDIS", fmt.Sprintf("redis://user:%s@127.0.0.1:%d/0", planted[3], harness.FreePort(t)))
-	m.watch(t)
-	m.post(t, "", planted[4])
-	m.asks(t, userdataPath, "Authorization: Bearer "+planted[5]+"\r\nX-Instance-ID-Signature: "+planted[5]+"\r\nX-Metaguard-Session: "+planted[5]+"\r\n")
-	for _, endpoint := range adminEndpoints {
-		code, text := m.admin.Ask(t, endpoint.method, endpoint.path, endpoint.body)
-		if code >= 400 {
-			t.Errorf("%s: %d %s", endpoint.path, code, text)
-		}
-		for _, word := range planted {
-			if strings.Contains(text, word) {
-				t.Errorf("%s holds %s: %s", endpoint.path, word, text)
-			}
-		}
-	}
-	if status := m.status(t); status.problems() != "latch_unavailable" || status.Sites[0].Latch.Kind != "redis" || !status.Ready {
-		t.Errorf("%+v", status)
-	}
-}
-
 // Who watches while requests and reloads go on disturbs nobody. The race detector
 // looks on where the binary has it.
 func TestWatchingUnderLoad(t *testing.T) {
