@@ -154,7 +154,7 @@ func newClusterReplica(t *testing.T, i, tcpPort, httpPort int, upstream *harness
 	r := &clusterReplica{
 		managed: shippedSite(t, "cluster.Caddyfile", fmt.Sprintf("%s:%d", host, tcpPort), upstream, map[string]string{
 			"http://:8775 {": fmt.Sprintf("http://:%d {\n\tbind %s", tcpPort, host),
-			"http://:8776 {": fmt.Sprintf("http://:%d {\n\tbind %s", httpPort, host),
+			"http://:8800 {": fmt.Sprintf("http://:%d {\n\tbind %s", httpPort, host),
 			// Longer than the balancer takes to turn away.
 			"shutdown_delay 10s": "shutdown_delay 4s",
 			// The machine has much to do, and that is not what is tested.
@@ -240,7 +240,7 @@ func haproxyConfig(t *testing.T, tcpAddress, httpAddress string, tcp, http []str
 	config := shippedFile(t, "cluster/haproxy.cfg")
 	replace := []string{"169.254.169.254:80\n", tcpAddress + "\n", "169.254.169.254:8080", httpAddress}
 	for i := range tcp {
-		replace = append(replace, fmt.Sprintf("192.0.2.%d:8775", 11+i), tcp[i], fmt.Sprintf("192.0.2.%d:8776", 11+i), http[i])
+		replace = append(replace, fmt.Sprintf("192.0.2.%d:8775", 11+i), tcp[i], fmt.Sprintf("192.0.2.%d:8800", 11+i), http[i])
 	}
 	for i := 0; i < len(replace); i += 2 {
 		if !strings.Contains(config, replace[i]) {
