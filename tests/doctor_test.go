@@ -169,7 +169,7 @@ func TestDoctorConfig(t *testing.T) {
 			want: []string{"upstream_elsewhere Caddyfile:23"},
 		},
 		"a range": {
-			text: beside("http://:81 {\n\treverse_proxy 127.0.0.1:8770-8780\n}\n"), want: []string{"upstream_elsewhere Caddyfile:23"},
+			text: beside("http://:81 {\n\treverse_proxy 127.0.0.1:8770-8780\n}\n"), want: []string{"guard_proxied Caddyfile:23", "upstream_elsewhere Caddyfile:23"},
 		},
 		"a variable of the Caddyfile": {
 			text: beside("http://:81 {\n\treverse_proxy {$METAGUARD_TEST_UPSTREAM:127.0.0.1:8774}\n}\n"), want: []string{"upstream_elsewhere Caddyfile:23"},
@@ -223,7 +223,7 @@ func TestDoctorConfig(t *testing.T) {
 		},
 		"an upstream that is the site itself, by another address": {
 			text: with("http://:8775 {", "http://:8775 {\n\tbind 127.0.0.1 192.0.2.1") + "http://:8776 {\n\tmetaguard {\n\t\tupstream 192.0.2.1:8775\n\t\tdialect openstack\n\t\tidentify remote_ip inventory.json\n\t\tdeny_status 404\n\t}\n}\n",
-			want: []string{"upstream_loop Caddyfile:26"},
+			want: []string{"upstream_loop Caddyfile:25"},
 		},
 		"the same port at another address": {
 			text: strings.Replace(with("http://:8775 {", "http://:8775 {\n\tbind 192.0.2.1"), "127.0.0.1:8774", "127.0.0.1:8775", 1),

@@ -75,7 +75,7 @@ func checkProxied(_ context.Context, x *examination, f *finder) {
 			continue
 		}
 		where := x.config.whereOne(m.path, func(l textLine) bool {
-			return !l.global && !l.inside("metaguard") && slices.ContainsFunc(l.words[1:], func(word string) bool {
+			return !l.global && !l.inside("metaguard") && !l.begins("bind") && slices.ContainsFunc(l.words[1:], func(word string) bool {
 				known, ok := parseAddress(word, 80)
 				return ok && known.same(m.address)
 			})
