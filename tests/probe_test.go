@@ -22,7 +22,7 @@ func TestProbe(t *testing.T) {
 	for range 5 {
 		for _, line := range []string{"GET " + probe + " HTTP/1.1\r\nHost: m\r\nConnection: close", "HEAD " + probe + " HTTP/1.1\r\nHost: m\r\nConnection: close", "GET " + probe + " HTTP/1.0"} {
 			answer := harness.RawFrom(t, stranger, m.address, line+"\r\n\r\n")
-			if answer.Status != 200 || answer.Body != "" || answer.Header.Get("X-Metaguard-Decision") != "" || answer.Err != nil {
+			if answer.Status != 200 || answer.Body != "" || answer.Header.Get("X-Metaguard-Decision") != "" || answer.Header.Get("Content-Type") == "" || answer.Err != nil {
 				t.Fatalf("%q: %+v", line, answer)
 			}
 		}
