@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -40,7 +41,7 @@ func TestStatusOfSeveralSites(t *testing.T) {
 	}
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	secure.Config.ErrorLog = nil
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // of looks that do not trust it
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	m.Write("opa.yaml", fmt.Sprintf("services: {away: {url: 'http://127.0.0.1:%d'}}\nbundles: {team: {service: away, resource: team.tar.gz}}\n", harness.FreePort(t)))
