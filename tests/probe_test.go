@@ -4,6 +4,7 @@ package tests
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,9 +62,9 @@ func TestProbeForAnAgent(t *testing.T) {
 // says so, and requests are served.
 func TestProbeBeforeAStop(t *testing.T) {
 	t.Parallel()
-	s := prepareSite(t, byAddress, nil)
+	s := prepareManaged(t, byAddress, nil)
 	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tshutdown_delay 5m")
-	s.Run(s.address)
+	s.watch(t)
 	if answer := s.get(t, probe); answer.Status != 200 {
 		t.Fatalf("%+v", answer)
 	}
@@ -71,6 +72,9 @@ func TestProbeBeforeAStop(t *testing.T) {
 	s.settles(t, probe, 503)
 	if answer := s.get(t, userdataPath); answer.Status != 200 {
 		t.Errorf("a request meanwhile: %+v", answer)
+	}
+	if code, text := s.admin.Ask(t, http.MethodGet, "/metaguard/health", ""); code != 503 || !strings.Contains(text, `"ready":false,"shutting_down":true`) {
+		t.Errorf("health: %d %s", code, text)
 	}
 	s.Kill()
 }

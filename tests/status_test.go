@@ -307,3 +307,62 @@ func TestWatchingUnderLoad(t *testing.T) {
 	}
 	m.Eventually("nothing is in flight", func() bool { return m.status(t).Counters.InFlight == 0 })
 }
+
+// The status tells of what only some sites have: keys, tokens that were asked about,
+// callers whose limits are remembered, a policy on trial.
+func TestStatusOfSources(t *testing.T) {
+	t.Parallel()
+	tokens := newIssuer(t)
+	m := newWatched(t, `identify keystone {
+			url `+tokens.keystone+`/v3
+			target request inventory.json
+		}
+		identify jwt {
+			issuer https://issuer.example
+			audience metaguard
+			jwks keys.json
+			target claim vm project
+		}
+		limit {
+			requests 100/s
+			refusals 100/s
+		}
+		identify remote_ip inventory.json
+		policy policy {
+			timeout 30s
+			candidate candidate
+		}`, map[string]string{"keys.json": tokens.keys, "candidate/team.rego": denyMetadata})
+	m.asks(t, userdataPath, "X-Auth-Token: "+keystoneToken+"\r\n")
+	m.asks(t, userdataPath, "X-Auth-Token: nobody-knows-me\r\n")
+	m.get(t, userdataPath)
+	var status struct {
+		Sites []struct {
+			Identities []struct {
+				Source     string
+				Keys       *struct{ Keys int }
+				Remembered *struct{ Taken, Refused, Max int }
+			}
+			Candidate *struct{ Revision string }
+			CheckedAt string `json:"checked_at"`
+			Limited   int
+		}
+	}
+	m.Eventually("everything is told", func() bool {
+		text := m.admin.Get(t, "/metaguard/status")
+		if err := json.Unmarshal([]byte(text), &status); err != nil || len(status.Sites) != 1 || len(status.Sites[0].Identities) != 3 {
+			t.Fatalf("%s %v", text, err)
+		}
+		site := status.Sites[0]
+		keystone, keys := site.Identities[0], site.Identities[1]
+		return keystone.Remembered != nil && keystone.Remembered.Taken == 1 && keystone.Remembered.Refused == 1 && keystone.Remembered.Max > 1 &&
+			keys.Keys != nil && keys.Keys.Keys == 1 && site.Candidate != nil && site.Candidate.Revision != "" && site.CheckedAt != "" && site.Limited > 0
+	})
+	response, err := (&http.Client{Transport: harness.DialTransport("unix", strings.TrimPrefix(m.admin.Address, "unix/"))}).Get("http://localhost/metaguard/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%v", response.Header)
+	}
+}
