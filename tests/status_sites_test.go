@@ -133,7 +133,7 @@ func TestStatusOfSeveralSites(t *testing.T) {
 	// Each site is checked by its name; without one there is no telling which is meant.
 	const described = `"address": "127.0.0.1", "path": "/openstack"}`
 	for name := range want {
-		if code, text := m.admin.Ask(t, http.MethodPost, "/metaguard/check", fmt.Sprintf(`{"site": %q, %s`, name, described)); code != 200 {
+		if code, text := m.admin.Ask(t, http.MethodPost, "/metaguard/check", fmt.Sprintf(`{"site": %q, %s`, name, described)); code != 200 || !strings.Contains(text, fmt.Sprintf(`"site":%q`, name)) {
 			t.Errorf("check %s: %d %s", name, code, text)
 		}
 	}

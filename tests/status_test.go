@@ -357,6 +357,10 @@ func TestStatusOfSources(t *testing.T) {
 		return keystone.Remembered != nil && keystone.Remembered.Taken == 1 && keystone.Remembered.Refused == 1 && keystone.Remembered.Max > 1 &&
 			keys.Keys != nil && keys.Keys.Keys == 1 && site.Candidate != nil && site.Candidate.Revision != "" && site.CheckedAt != "" && site.Limited > 0
 	})
+	name := m.status(t).Sites[0].Policy.Name
+	if code, text := m.admin.Ask(t, http.MethodPost, "/metaguard/policy/reload?name="+name, ""); code != 200 || strings.Count(text, `"name":`) != 1 || !strings.Contains(text, name) {
+		t.Errorf("one of two policies: %d %s", code, text)
+	}
 	response, err := (&http.Client{Transport: harness.DialTransport("unix", strings.TrimPrefix(m.admin.Address, "unix/"))}).Get("http://localhost/metaguard/status")
 	if err != nil {
 		t.Fatal(err)
