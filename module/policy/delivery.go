@@ -70,7 +70,7 @@ func eventsIn(r *http.Request) (n uint64) {
 	if err != nil {
 		return 0
 	}
-	defer body.Close()
+	defer body.Close() //nolint:errcheck // it is only read
 	text, err := gzip.NewReader(body)
 	if err != nil {
 		return 0
