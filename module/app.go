@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -202,8 +203,18 @@ func (e *pooledEngine) Destruct() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	e.Stop(ctx)
+	events := e.EventCounts()
+	lost := events.Recorded - events.Delivered
+	if lost > 0 {
+		policyLogger().Warn("decision events did not reach OPA's log service before their policy was replaced or the process ended",
+			zap.String("engine", engineName(e.key)), zap.Uint64("events", lost))
+	}
+	goneEvents.Add(lost + e.DroppedEvents()["lost"])
 	return nil
 }
+
+// goneEvents are the events that policies lost that are no longer in use.
+var goneEvents atomic.Uint64
 
 // acquireEngine gives the engine for a configuration, compiled now or shared.
 // What it returns is given back with releaseEngine, once.

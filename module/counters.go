@@ -40,6 +40,7 @@ func (a *App) countersNow() (counters, error) {
 			c.DroppedEvents += count
 		}
 	}
+	c.DroppedEvents += goneEvents.Load()
 	return c, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/doctor"
+	"github.com/metaguard/metaguard/module/password"
 	"github.com/metaguard/metaguard/module/policy"
 )
 
@@ -21,7 +22,7 @@ func init() {
 		Usage:     doctor.Usage,
 		Short:     doctor.Short,
 		Long:      doctor.Long,
-		CobraFunc: doctor.Setup(doctor.Needs{Smoke: smokePolicy}),
+		CobraFunc: doctor.Setup(doctor.Needs{Smoke: smokePolicy, RedisTime: password.RedisTime}),
 	})
 }
 

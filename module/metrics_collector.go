@@ -32,6 +32,10 @@ var (
 		"1 while the newest edit of a policy is broken and the last good one is in force.", "engine")
 	eventsDropped = describe("events_dropped_total",
 		"Decision events that did not reach OPA's log service, by reason.", "engine", "reason")
+	eventsRecorded = describe("events_recorded_total",
+		"Decision events that were handed over for OPA's log service.", "engine")
+	eventsDelivered = describe("events_delivered_total",
+		"Decision events that OPA's log service has taken.", "engine")
 	cacheRequests = describe("policy_cache_requests_total",
 		"Questions to the cache of verdicts: hit, or miss, which is evaluated.", "engine", "result")
 	cacheEntries = describe("policy_cache_entries",
@@ -59,7 +63,7 @@ type appCollector struct{ app *App }
 func (appCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
 		siteInfo, auditSites, bufferUsed, bufferLimit, keysFetched,
-		policyInfo, policyLoaded, policyLoads, policyBroken, eventsDropped, cacheRequests, cacheEntries, bundleActivated,
+		policyInfo, policyLoaded, policyLoads, policyBroken, eventsDropped, eventsRecorded, eventsDelivered, cacheRequests, cacheEntries, bundleActivated,
 		inventoryEntries, inventoryLoaded, inventoryStale,
 	} {
 		ch <- desc
@@ -72,6 +76,7 @@ func (c appCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, engine := range c.app.policies() {
 		collectPolicy(ch, engine)
 	}
+	count(ch, eventsDropped, float64(goneEvents.Load()), goneEngine, "lost")
 	seen := make(map[string]bool)
 	for _, inventory := range c.app.inventories {
 		status := inventory.Status()
@@ -107,6 +112,9 @@ func (c appCollector) collectSites(ch chan<- prometheus.Metric) {
 	gauge(ch, auditSites, float64(audited))
 }
 
+// goneEngine stands for the policies that are no longer in use.
+const goneEngine = "replaced"
+
 func collectPolicy(ch chan<- prometheus.Metric, engine usedPolicy) {
 	name := engine.name()
 	status := engine.Status()
@@ -122,6 +130,11 @@ func collectPolicy(ch chan<- prometheus.Metric, engine usedPolicy) {
 	gauge(ch, cacheEntries, float64(status.Cache.Entries), name)
 	for reason, dropped := range engine.DroppedEvents() {
 		count(ch, eventsDropped, float64(dropped), name, reason)
+	}
+	if engine.LogsEvents() {
+		events := engine.EventCounts()
+		count(ch, eventsRecorded, float64(events.Recorded), name)
+		count(ch, eventsDelivered, float64(events.Delivered), name)
 	}
 	for bundle, state := range status.Bundles {
 		gauge(ch, bundleActivated, unix(state.ActivatedAt), name, bundle)

@@ -41,6 +41,7 @@ func (h *Handler) answerProbe(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set("Content-Length", "0")
+	header.Set("Content-Type", "text/plain; charset=utf-8") // without which Neutron's agent makes a 500 of it
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		header.Set("Connection", "close") // as begin does, and why
 	}

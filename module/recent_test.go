@@ -152,6 +152,22 @@ func TestDecisionFilter(t *testing.T) {
 	}
 }
 
+// Whoever gets a part of what was asked for is told how much there is.
+func TestDecisionsAreCounted(t *testing.T) {
+	var r recent
+	for i := range maxRecent + 5 {
+		r.add(time.Unix(int64(i), 0), []zap.Field{zap.String("verdict", []string{"allow", "deny"}[i%2])})
+	}
+	filter, err := readDecisionFilter(url.Values{"verdict": {"deny"}, "limit": {"2"}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := filter.apply(&r)
+	if err != nil || answer.Matched != maxRecent/2 || len(answer.Decisions) != 2 || answer.Ever != maxRecent+5 || answer.Overwritten != 5 {
+		t.Errorf("%+v %v", answer, err)
+	}
+}
+
 func filtered(r *recent, query string, now time.Time) (string, error) {
 	known, err := knownQuery(&http.Request{URL: &url.URL{RawQuery: query}}, append([]string{"since", "limit"}, filterFields...)...)
 	if err != nil {

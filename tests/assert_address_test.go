@@ -23,6 +23,18 @@ import (
 	"github.com/metaguard/metaguard/tests/harness"
 )
 
+func init() { mayAssertAddress = mayBeTransparent }
+
+// mayBeTransparent tells whether this process may connect from addresses that are not its own.
+func mayBeTransparent() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1) == nil
+}
+
 // Beside its first address the client's host has another one: a second caller.
 const (
 	other4 = "10.77.1.3"

@@ -174,6 +174,9 @@ func TestBundleSite(t *testing.T) {
 	if !strings.Contains(s.admin.Get(t, "/metrics"), `caddy_metaguard_bundle_activated_timestamp_seconds{bundle="team"`) {
 		t.Error("no metric tells when the bundle was activated")
 	}
+	if code, text := s.admin.Ask(t, http.MethodPost, "/metaguard/policy/reload", ""); code != 200 || !strings.Contains(text, `"bundles":"not asked for`) {
+		t.Errorf("a reload on request: %d %s", code, text)
+	}
 }
 
 // stale tells whether the newest edit of any policy is broken.

@@ -153,9 +153,10 @@ func newClusterReplica(t *testing.T, i, tcpPort, httpPort int, upstream *harness
 	host := fmt.Sprintf("127.0.10.%d", i+1)
 	r := &clusterReplica{
 		managed: shippedSite(t, "cluster.Caddyfile", fmt.Sprintf("%s:%d", host, tcpPort), upstream, map[string]string{
-			"http://:8775 {":     fmt.Sprintf("http://:%d {\n\tbind %s", tcpPort, host),
-			"http://:8776 {":     fmt.Sprintf("http://:%d {\n\tbind %s", httpPort, host),
-			"shutdown_delay 10s": "shutdown_delay 1s",
+			"http://:8775 {": fmt.Sprintf("http://:%d {\n\tbind %s", tcpPort, host),
+			"http://:8800 {": fmt.Sprintf("http://:%d {\n\tbind %s", httpPort, host),
+			// Longer than the balancer takes to turn away.
+			"shutdown_delay 10s": "shutdown_delay 4s",
 			// The machine has much to do, and that is not what is tested.
 			"opa cluster/opa.yaml": "opa cluster/opa.yaml\n\t\t\ttimeout 20s\n\t\t\tready_timeout 30s",
 		}),
@@ -233,19 +234,13 @@ func indented(text, by string) string {
 	return b.String()
 }
 
-// haproxyConfig is the shipped one with other addresses, and with checks that
-// ask whether a connection can be made.
+// haproxyConfig is the shipped one with other addresses.
 func haproxyConfig(t *testing.T, tcpAddress, httpAddress string, tcp, http []string) string {
 	t.Helper()
 	config := shippedFile(t, "cluster/haproxy.cfg")
 	replace := []string{"169.254.169.254:80\n", tcpAddress + "\n", "169.254.169.254:8080", httpAddress}
 	for i := range tcp {
-		replace = append(replace, fmt.Sprintf("192.0.2.%d:8775", 11+i), tcp[i], fmt.Sprintf("192.0.2.%d:8776", 11+i), http[i])
-	}
-	for line := range strings.Lines(config) {
-		if strings.Contains(line, "httpchk") || strings.Contains(line, "http-check") {
-			replace = append(replace, line, "")
-		}
+		replace = append(replace, fmt.Sprintf("192.0.2.%d:8775", 11+i), tcp[i], fmt.Sprintf("192.0.2.%d:8800", 11+i), http[i])
 	}
 	for i := 0; i < len(replace); i += 2 {
 		if !strings.Contains(config, replace[i]) {

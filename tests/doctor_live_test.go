@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -217,12 +220,26 @@ func TestDoctorAround(t *testing.T) {
 	t.Parallel()
 	e := examine(t, careful, "", nil)
 	open := harness.NewUpstream(t, func(string) string { return dated(200, unseen) })
+	// As Neutron's agent does, it hands on no header.
+	behind := func(address string) string {
+		agent := httptest.NewServer(&httputil.ReverseProxy{
+			Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: address}) },
+			ModifyResponse: func(r *http.Response) error {
+				r.Header.Del("X-Metaguard-Decision")
+				return nil
+			},
+		})
+		t.Cleanup(agent.Close)
+		return agent.Listener.Addr().String()
+	}
 	for name, test := range map[string]struct {
 		address string
 		code    int
 		text    string
 	}{
 		"the guard":       {e.address, 0, ""},
+		"an agent":        {behind(e.address), 0, ""},
+		"another agent":   {behind(open.Address), 1, "a password (/openstack/latest/password) to whoever asks"},
 		"nothing":         {fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t)), 0, ""},
 		"the server":      {e.upstream.Address, 1, "answers without the guard, with status 403"},
 		"an open server":  {open.Address, 1, "a password (/openstack/latest/password) to whoever asks"},

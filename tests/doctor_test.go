@@ -169,7 +169,7 @@ func TestDoctorConfig(t *testing.T) {
 			want: []string{"upstream_elsewhere Caddyfile:23"},
 		},
 		"a range": {
-			text: beside("http://:81 {\n\treverse_proxy 127.0.0.1:8770-8780\n}\n"), want: []string{"upstream_elsewhere Caddyfile:23"},
+			text: beside("http://:81 {\n\treverse_proxy 127.0.0.1:8770-8780\n}\n"), want: []string{"guard_proxied Caddyfile:23", "upstream_elsewhere Caddyfile:23"},
 		},
 		"a variable of the Caddyfile": {
 			text: beside("http://:81 {\n\treverse_proxy {$METAGUARD_TEST_UPSTREAM:127.0.0.1:8774}\n}\n"), want: []string{"upstream_elsewhere Caddyfile:23"},
@@ -217,6 +217,25 @@ func TestDoctorConfig(t *testing.T) {
 		},
 		"dynamic upstreams": {
 			text: beside("http://:81 {\n\treverse_proxy {\n\t\tdynamic a nova.internal 8774\n\t}\n}\n"), want: []string{"destination_unknown Caddyfile:24"},
+		},
+		"an upstream that is the site itself": {
+			text: with("upstream 127.0.0.1:8774", "upstream localhost:8775"), want: []string{"upstream_loop Caddyfile:16"},
+		},
+		"an upstream that is the site itself, by another address": {
+			text: with("http://:8775 {", "http://:8775 {\n\tbind 127.0.0.1 192.0.2.1") + "http://:8776 {\n\tmetaguard {\n\t\tupstream 192.0.2.1:8775\n\t\tdialect openstack\n\t\tidentify remote_ip inventory.json\n\t\tdeny_status 404\n\t}\n}\n",
+			want: []string{"upstream_loop Caddyfile:25"},
+		},
+		"the same port at another address": {
+			text: strings.Replace(with("http://:8775 {", "http://:8775 {\n\tbind 192.0.2.1"), "127.0.0.1:8774", "127.0.0.1:8775", 1),
+		},
+		"the same port at another address of the loopback": {
+			text: strings.Replace(with("http://:8775 {", "http://:8775 {\n\tbind 127.0.0.2"), "127.0.0.1:8774", "127.0.0.1:8775", 1),
+		},
+		"a proxy before the guard": {
+			text: beside("http://:81 {\n\treverse_proxy http://127.0.0.1:8775\n}\n"), want: []string{"guard_proxied Caddyfile:23"},
+		},
+		"a proxy before a guard on a Unix socket": {
+			text: with("http://:8775 {", "http:// {\n\tbind unix//run/guard.sock|0600") + "http://:81 {\n\treverse_proxy unix//run/guard.sock\n}\n", want: []string{"guard_proxied Caddyfile:24"},
 		},
 		"another server": {
 			text: beside("http://:81 {\n\treverse_proxy 127.0.0.1:8773\n}\n"),

@@ -4,6 +4,7 @@ package tests
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +23,7 @@ func TestProbe(t *testing.T) {
 	for range 5 {
 		for _, line := range []string{"GET " + probe + " HTTP/1.1\r\nHost: m\r\nConnection: close", "HEAD " + probe + " HTTP/1.1\r\nHost: m\r\nConnection: close", "GET " + probe + " HTTP/1.0"} {
 			answer := harness.RawFrom(t, stranger, m.address, line+"\r\n\r\n")
-			if answer.Status != 200 || answer.Body != "" || answer.Header.Get("X-Metaguard-Decision") != "" || answer.Err != nil {
+			if answer.Status != 200 || answer.Body != "" || answer.Header.Get("X-Metaguard-Decision") != "" || answer.Header.Get("Content-Type") == "" || answer.Err != nil {
 				t.Fatalf("%q: %+v", line, answer)
 			}
 		}
@@ -61,9 +62,9 @@ func TestProbeForAnAgent(t *testing.T) {
 // says so, and requests are served.
 func TestProbeBeforeAStop(t *testing.T) {
 	t.Parallel()
-	s := prepareSite(t, byAddress, nil)
+	s := prepareManaged(t, byAddress, nil)
 	s.edit(t, "Caddyfile", "persist_config off", "persist_config off\n\tshutdown_delay 5m")
-	s.Run(s.address)
+	s.watch(t)
 	if answer := s.get(t, probe); answer.Status != 200 {
 		t.Fatalf("%+v", answer)
 	}
@@ -71,6 +72,9 @@ func TestProbeBeforeAStop(t *testing.T) {
 	s.settles(t, probe, 503)
 	if answer := s.get(t, userdataPath); answer.Status != 200 {
 		t.Errorf("a request meanwhile: %+v", answer)
+	}
+	if code, text := s.admin.Ask(t, http.MethodGet, "/metaguard/health", ""); code != 503 || !strings.Contains(text, `"ready":false,"shutting_down":true`) {
+		t.Errorf("health: %d %s", code, text)
 	}
 	s.Kill()
 }

@@ -262,38 +262,6 @@ func TestPolicyReloadOnRequest(t *testing.T) {
 	}
 }
 
-// No answer holds a secret, whatever the site was given and was sent.
-func TestAdminAnswersHoldNoSecret(t *testing.T) {
-	t.Parallel()
-	planted := []string{secret, "pl4nted-session-key-of-32-bytes-or-more!", "pl4nted-fingerprint-key-0123456789abcdef", "pl4nted-redis-password", "pl4nted-password", "pl4nted-bearer-token"}
-	m := prepareManaged(t, neutronFrom("192.0.2.1")+"\n"+byAddress+`
-		session optional {
-			key {env.METAGUARD_PLANTED_SESSION}
-		}
-		password {
-			latch redis {env.METAGUARD_PLANTED_REDIS}
-		}`, nil)
-	m.Setenv("METAGUARD_PLANTED_SESSION", planted[1])
-	m.Setenv("METAGUARD_PLANTED_REDIS", fmt.Sprintf("redis://user:%s@127.0.0.1:%d/0", planted[3], harness.FreePort(t)))
-	m.watch(t)
-	m.post(t, "", planted[4])
-	m.asks(t, userdataPath, "Authorization: Bearer "+planted[5]+"\r\nX-Instance-ID-Signature: "+planted[5]+"\r\nX-Metaguard-Session: "+planted[5]+"\r\n")
-	for _, endpoint := range adminEndpoints {
-		code, text := m.admin.Ask(t, endpoint.method, endpoint.path, endpoint.body)
-		if code >= 400 {
-			t.Errorf("%s: %d %s", endpoint.path, code, text)
-		}
-		for _, word := range planted {
-			if strings.Contains(text, word) {
-				t.Errorf("%s holds %s: %s", endpoint.path, word, text)
-			}
-		}
-	}
-	if status := m.status(t); status.problems() != "latch_unavailable" || status.Sites[0].Latch.Kind != "redis" || !status.Ready {
-		t.Errorf("%+v", status)
-	}
-}
-
 // Who watches while requests and reloads go on disturbs nobody. The race detector
 // looks on where the binary has it.
 func TestWatchingUnderLoad(t *testing.T) {
@@ -338,4 +306,67 @@ func TestWatchingUnderLoad(t *testing.T) {
 		t.Error(err)
 	}
 	m.Eventually("nothing is in flight", func() bool { return m.status(t).Counters.InFlight == 0 })
+}
+
+// The status tells of what only some sites have: keys, tokens that were asked about,
+// callers whose limits are remembered, a policy on trial.
+func TestStatusOfSources(t *testing.T) {
+	t.Parallel()
+	tokens := newIssuer(t)
+	m := newWatched(t, `identify keystone {
+			url `+tokens.keystone+`/v3
+			target request inventory.json
+		}
+		identify jwt {
+			issuer https://issuer.example
+			audience metaguard
+			jwks keys.json
+			target claim vm project
+		}
+		limit {
+			requests 100/s
+			refusals 100/s
+		}
+		identify remote_ip inventory.json
+		policy policy {
+			timeout 30s
+			candidate candidate
+		}`, map[string]string{"keys.json": tokens.keys, "candidate/team.rego": denyMetadata})
+	m.asks(t, userdataPath, "X-Auth-Token: "+keystoneToken+"\r\n")
+	m.asks(t, userdataPath, "X-Auth-Token: nobody-knows-me\r\n")
+	m.get(t, userdataPath)
+	var status struct {
+		Sites []struct {
+			Identities []struct {
+				Source     string
+				Keys       *struct{ Keys int }
+				Remembered *struct{ Taken, Refused, Max int }
+			}
+			Candidate *struct{ Revision string }
+			CheckedAt string `json:"checked_at"`
+			Limited   int
+		}
+	}
+	m.Eventually("everything is told", func() bool {
+		text := m.admin.Get(t, "/metaguard/status")
+		if err := json.Unmarshal([]byte(text), &status); err != nil || len(status.Sites) != 1 || len(status.Sites[0].Identities) != 3 {
+			t.Fatalf("%s %v", text, err)
+		}
+		site := status.Sites[0]
+		keystone, keys := site.Identities[0], site.Identities[1]
+		return keystone.Remembered != nil && keystone.Remembered.Taken == 1 && keystone.Remembered.Refused == 1 && keystone.Remembered.Max > 1 &&
+			keys.Keys != nil && keys.Keys.Keys == 1 && site.Candidate != nil && site.Candidate.Revision != "" && site.CheckedAt != "" && site.Limited > 0
+	})
+	name := m.status(t).Sites[0].Policy.Name
+	if code, text := m.admin.Ask(t, http.MethodPost, "/metaguard/policy/reload?name="+name, ""); code != 200 || strings.Count(text, `"name":`) != 1 || !strings.Contains(text, name) {
+		t.Errorf("one of two policies: %d %s", code, text)
+	}
+	response, err := (&http.Client{Transport: harness.DialTransport("unix", strings.TrimPrefix(m.admin.Address, "unix/"))}).Get("http://localhost/metaguard/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%v", response.Header)
+	}
 }

@@ -28,6 +28,8 @@ var advisories = []advisory{
 	{caddyModule, "GO-2026-5660", []string{"GHSA-vcc4-2c75-vc9v", "CVE-2026-52846"}, []span{{"", "2.11.4"}}, "stripHTML template function bypass"},
 	{caddyModule, "GO-2026-5730", []string{"GHSA-wwhq-w58m-w29c"}, []span{{"2.11.0", "2.11.3"}}, "CVE-2026-30852 Fix Bypass"},
 	{caddyModule, "GO-2026-5743", []string{"GHSA-x5w9-xh9r-mvfc", "CVE-2026-45692"}, []span{{"2.4.0", "2.11.3"}}, "remote Admin Authorization Bypass in the /config API via Array Index Normalization"},
+	// Not in that database yet: reported there as issue 6512.
+	{caddyModule, "GHSA-j8px-rmrx-76h9", []string{"CVE-2026-77281"}, []span{{"", "2.11.4"}}, "placeholders in what clients send are expanded again, leaking env vars and files"},
 	{opaModule, "GO-2022-0316", []string{"GHSA-hcw3-j74m-qc58", "CVE-2022-23628"}, []span{{"0.33.1", "0.37.2"}}, "incorrect calculation"},
 	{opaModule, "GO-2022-0574", []string{"GHSA-2m4x-4q9j-w97g", "CVE-2022-33082"}, []span{{"", "0.42.0"}}, "denial of service"},
 	{opaModule, "GO-2022-0587", []string{"GHSA-x7f3-62pm-9p38", "CVE-2022-28946"}, []span{{"", "0.40.0"}}, "out of bounds memory access"},

@@ -39,6 +39,14 @@ var checks = []check{
 		"if it is the same server, requests on that way are not judged", "make sure that it is another server; with --live the names are resolved", checkPerhaps,
 	},
 	{
+		"upstream_loop", Problem, static, "upstreams that are a guarded site of this configuration",
+		"requests come back to a guard, as callers that they are not, until nothing is left to serve them with", "name the legacy server's own address; where both have the same port, the server listens on 127.0.0.1 and the site on another address", checkLoop,
+	},
+	{
+		"guard_proxied", Warning, static, "everything outside metaguard that leads to a guarded site",
+		"the guard sees whoever connects there as the caller: this host, for every client of the proxy", "let clients connect to the guarded site itself; where a proxy is meant, see the README on balancers", checkProxied,
+	},
+	{
 		"destination_unknown", Note, static, "proxies whose destination is known only when they run",
 		"they could lead to an upstream, and nothing here can tell", "name the destination, or make sure that it is never an upstream", checkUnknownDestination,
 	},
@@ -223,7 +231,7 @@ var checks = []check{
 		"whoever reaches the site is any instance", "see identify, trusted_proxies and what stands before metaguard in the site", checkGuardBelieves,
 	},
 	{
-		"clock_off", Warning, live, "this host's clock against the Date of upstreams and identity servers",
+		"clock_off", Warning, live, "this host's clock against the Date of upstreams and identity servers, and Redis's time",
 		"tokens, sessions and write_once go by the clock, and replicas must agree on it", "run chrony or systemd-timesyncd here and there", checkClock,
 	},
 	{
@@ -236,7 +244,7 @@ var checks = []check{
 	},
 	{
 		"tcp_migrate_req", Note, static, "net.ipv4.tcp_migrate_req",
-		"a reload resets connections that wait in the old listener's queue", "sysctl -w net.ipv4.tcp_migrate_req=1", checkMigrate,
+		"a reload resets connections that wait in the old listener's queue", "sysctl -w net.ipv4.tcp_migrate_req=1; about one connection a reload, whose request Go's server has just read, is closed all the same, and clients ask again", checkMigrate,
 	},
 	{
 		"open_files", Warning, live, "the limit of open files, for dialects whose requests wait",

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/metaguard/metaguard/module/decision"
 )
 
 // clockSlack is how far two clocks may be apart. A Date header has seconds, and
@@ -51,6 +53,36 @@ func checkClock(ctx context.Context, x *examination, f *finder) {
 	}
 	if compared > 0 {
 		x.report.look(fmt.Sprintf("the clock of this host against the Date of %d server(s)", compared))
+	}
+	x.compareRedis(ctx, f)
+}
+
+// compareRedis compares this host's clock with that of each latch in Redis, of which
+// only the placeholder is shown.
+func (x *examination) compareRedis(ctx context.Context, f *finder) {
+	for _, s := range x.secrets() {
+		if s.purpose != redisPurpose {
+			continue
+		}
+		name := "the Redis of " + s.placeholder
+		url, err := x.value(s)
+		if err != nil {
+			f.unable(name, plain(err))
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, x.prober.timeout)
+		asked := time.Now()
+		date, err := x.needs.RedisTime(ctx, decision.NewSecret(strings.TrimSpace(url)))
+		answered := time.Now()
+		cancel()
+		if err != nil {
+			f.unable(name, err.Error())
+			continue
+		}
+		x.report.look("the clock of this host against " + name)
+		if off := clockOff(date, asked, answered); off != 0 {
+			f.found(name, fmt.Sprintf("the clock of %s is %s %s this host's", name, off.Abs().Round(time.Second), aheadOrBehind(off)))
+		}
 	}
 }
 

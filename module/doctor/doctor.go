@@ -16,6 +16,7 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -93,6 +94,9 @@ type Needs struct {
 	// handler names, in JSON, or in place of its files the one that a running
 	// server sent. An error is why it cannot be loaded at all.
 	Smoke func(ctx context.Context, setting json.RawMessage, served []byte, samples []decision.Input) (Smoke, error)
+	// RedisTime asks the Redis at a URL, which may hold a password, what time it is.
+	// No error shows the URL.
+	RedisTime func(ctx context.Context, url decision.Secret) (time.Time, error)
 }
 
 // examination is one run.

@@ -224,11 +224,25 @@ func (x *examination) askAround(ctx context.Context, f *finder, target string, q
 		f.found(target, "the address accepts connections, though it gives no answer that can be read")
 	case last.header.Get(decisionHeader) != "":
 		// It is a guard.
+	case x.guardBehind(ctx, upstream{dial: target, address: known}.place(), questions):
+		x.report.look("the guard behind " + target + ", from where its header does not come")
 	case given != "":
 		f.found(target, "the address gives "+given+" to whoever asks")
 	default:
 		f.found(target, fmt.Sprintf("the address answers without the guard, with status %d", last.status))
 	}
+}
+
+// guardBehind tells whether a guard answers through something that takes its header away,
+// as Neutron's agent does: it alone has a probe, and only in this spelling.
+func (x *examination) guardBehind(ctx context.Context, to place, questions harmless) bool {
+	for path, want := range map[string]bool{"/metaguard/probe": true, "/metaguard/probe/": false} {
+		got, err := x.prober.ask(ctx, to, question{path: path, host: questions.tree.host, header: questions.tree.header})
+		if err != nil || (got.status == http.StatusOK && len(got.body) == 0) != want {
+			return false
+		}
+	}
+	return true
 }
 
 // checkUnsigned finds servers that believe Neutron's headers unsigned.

@@ -53,6 +53,9 @@ func (x *examination) secrets() []secret {
 	return found
 }
 
+// redisPurpose is what a URL of a latch is for.
+const redisPurpose = "Redis"
+
 // purposeOf tells what a secret at this place of a handler is for.
 func purposeOf(path string) string {
 	switch {
@@ -63,7 +66,7 @@ func purposeOf(path string) string {
 	case strings.HasPrefix(path, "password.fingerprint_keys["):
 		return "fingerprints"
 	case path == "password.latch.url":
-		return "Redis"
+		return redisPurpose
 	case strings.HasSuffix(path, ".jwks.token"):
 		return "the server of keys"
 	}

@@ -43,7 +43,7 @@ func TestAdvisories(t *testing.T) {
 	if _, err := time.Parse(time.DateOnly, advisoriesAsOf); err != nil {
 		t.Error(err)
 	}
-	id, alias := regexp.MustCompile(`^GO-20\d\d-\d{4}$`), regexp.MustCompile(`^(GHSA(-[0-9a-z]{4}){3}|CVE-20\d\d-\d+)$`)
+	id, alias := regexp.MustCompile(`^(GO-20\d\d-\d{4}|GHSA(-[0-9a-z]{4}){3})$`), regexp.MustCompile(`^(GHSA(-[0-9a-z]{4}){3}|CVE-20\d\d-\d+)$`)
 	seen := map[string]bool{}
 	for _, a := range advisories {
 		if !id.MatchString(a.id) || seen[a.id] || a.what == "" || len(a.affects) == 0 || len(a.aliases) == 0 {

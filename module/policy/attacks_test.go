@@ -185,16 +185,33 @@ func TestLogFullNeedsALog(t *testing.T) {
 	})
 }
 
-// A mask that fails makes OPA let the event go; that is noticed.
+// A rule that fails makes OPA let the event go; that is noticed, also where another rule
+// may say to drop an event.
 func TestFailingMask(t *testing.T) {
 	sink := newLogSink(t)
-	root := dir(t, files{"log.rego": "package system.log\n\nmask contains \"/requested_by\"\n"})
-	for _, refuse := range []bool{false, true} {
-		e := remoteEngine(t, Config{Paths: []string{root}, RefuseUnlogged: refuse, OPA: logConfig(t, sink.URL, "")})
-		result := e.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
-		event, err := e.Record(t.Context(), &result, About{ID: "x"})
-		if event != nil || errors.Is(err, ErrLogFull) != refuse || e.DroppedEvents()["lost"] != 1 {
-			t.Errorf("refuse %v: %v %v %v", refuse, event, err, e.DroppedEvents())
+	const (
+		mask = "package system.log\n\nmask contains \"/requested_by\"\n"
+		drop = "\ndrop if input.input.resource.kind == \"health\"\n"
+	)
+	for name, rules := range map[string]string{
+		"mask": mask, "mask beside drop": mask + drop,
+		"drop": "package system.log\n\ndrop := x if some x in [true, false]\n",
+	} {
+		root := dir(t, files{"log.rego": rules})
+		for _, refuse := range []bool{false, true} {
+			e := remoteEngine(t, Config{Paths: []string{root}, RefuseUnlogged: refuse, OPA: logConfig(t, sink.URL, "")})
+			result := e.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
+			event, err := e.Record(t.Context(), &result, About{ID: "x"})
+			if event != nil || errors.Is(err, ErrLogFull) != refuse || e.DroppedEvents()["lost"] != 1 {
+				t.Errorf("%s, refuse %v: %v %v %v", name, refuse, event, err, e.DroppedEvents())
+			}
+			if !strings.HasSuffix(rules, drop) {
+				continue
+			}
+			result = e.Decide(t.Context(), instance(decision.KindHealth, decision.Read))
+			if event, err := e.Record(t.Context(), &result, About{ID: "y"}); event != nil || err != nil || e.DroppedEvents()["lost"] != 1 {
+				t.Errorf("%s, refuse %v, what a rule drops: %v %v %v", name, refuse, event, err, e.DroppedEvents())
+			}
 		}
 	}
 }

@@ -44,6 +44,11 @@ type Engine struct {
 	// remote is OPA's machinery, where it is configured; nil before Start.
 	remote     atomic.Pointer[remote]
 	lostEvents atomic.Uint64
+	// expectsLogs tells that OPA's log service gets events once it is started, which
+	// closes logging.
+	expectsLogs bool
+	logging     chan struct{}
+	loggingOnce sync.Once
 
 	cacheHits, cacheMisses atomic.Uint64
 
@@ -124,7 +129,7 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{settings: s, interval: defaultInterval, ready: make(chan struct{}), again: make(chan struct{}, 1)}
+	e := &Engine{settings: s, interval: defaultInterval, ready: make(chan struct{}), logging: make(chan struct{}), again: make(chan struct{}, 1)}
 	for _, opt := range opts {
 		opt(e)
 	}
@@ -134,6 +139,7 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 	}
 	s.remote = src.opa != nil && src.opa.remote || e.shared != nil
 	src.partial = s.remote
+	e.expectsLogs = src.opa != nil && (src.opa.logsToServer || s.RefuseUnlogged)
 	compiled, err := s.compile(ctx, src, e.print)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -49,8 +50,13 @@ func (e *Engine) Record(ctx context.Context, result *Result, about About) (*Even
 	if err != nil {
 		return nil, e.lose(err)
 	}
-	if plugin := e.logs(); plugin != nil {
+	switch plugin := e.awaitLogs(); {
+	case plugin != nil:
 		return e.remote.Load().log(ctx, plugin, info)
+	case e.expectsLogs:
+		if err := e.lose(errors.New("OPA's log service has not been started")); err != nil {
+			return nil, err
+		}
 	}
 	return &Event{
 		Labels:         processLabels,
@@ -67,8 +73,25 @@ func (e *Engine) Record(ctx context.Context, result *Result, about About) (*Even
 	}, nil
 }
 
-// LogsEvents tells that OPA's log service, or its rules, take events.
-func (e *Engine) LogsEvents() bool { return e.logs() != nil }
+// LogsEvents tells that OPA's log service, or its rules, take events, or will.
+func (e *Engine) LogsEvents() bool { return e.expectsLogs || e.logs() != nil }
+
+// awaitLogs gives OPA's decision log; nil if there is none. A policy of files decides
+// before OPA is started, since sites may listen before: the log is waited for then, as
+// bundles are.
+func (e *Engine) awaitLogs() *logs.Plugin {
+	if plugin := e.logs(); plugin != nil || !e.expectsLogs {
+		return plugin
+	}
+	// The event is written whether or not the client is still there.
+	timer := time.NewTimer(e.settings.ReadyTimeout)
+	defer timer.Stop()
+	select {
+	case <-e.logging:
+	case <-timer.C:
+	}
+	return e.logs()
+}
 
 func (e *Engine) logs() *logs.Plugin {
 	r := e.remote.Load()
@@ -199,16 +222,17 @@ func (m evalMetrics) All() map[string]any {
 // log hands an event to OPA's plugin: through its rules for dropping and
 // masking, into its buffer. What is left of the event comes back.
 func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info) (*Event, error) {
+	waiting := r.pending.Add(1)
+	defer r.pending.Add(-1)
 	if r.engine.settings.RefuseUnlogged && r.logsToServer.Load() {
 		// A part of the buffer is left for what comes back when an upload fails.
-		waiting := r.pending.Add(1)
-		defer r.pending.Add(-1)
 		room := r.bufferEvents.Load()
 		if _, size := plugin.BufferSize(); size+waiting > room-max(minBufferEvents/2, room/10) {
 			return nil, ErrLogFull
 		}
 	}
-	if r.logsToServer.Load() && r.closed.Load() {
+	closed := r.closed.Load()
+	if r.logsToServer.Load() && closed {
 		// A request that was on its way while its configuration was replaced.
 		if err := r.engine.lose(errors.New("its configuration was replaced")); err != nil {
 			return nil, err
@@ -217,14 +241,37 @@ func (r *remote) log(ctx context.Context, plugin *logs.Plugin, info *server.Info
 	var kept eventKeeper
 	// The event is written whether or not the client is still there.
 	ctx = context.WithValue(context.WithoutCancel(ctx), eventKeeperKey{}, &kept)
+	failures := r.failures.Load()
 	err := plugin.Log(ctx, info)
-	if err == nil && kept.event == nil && !r.hasDropRule() {
-		err = errors.New("a rule that masks events failed") // and OPA has let the event go
-	}
-	if err != nil {
+	switch {
+	case err != nil && closed:
+		return nil, nil //nolint:nilnil // it was counted already
+	case err != nil:
 		return nil, r.engine.lose(err)
+	case kept.event != nil && r.logsToServer.Load() && !closed:
+		r.recorded.Add(1)
+	case kept.event == nil && r.failures.Load() != failures && r.engine.settings.RefuseUnlogged:
+		// OPA has let the event go and said so in its log only. Another event may have
+		// failed beside one that a rule dropped: that is refused, too.
+		return nil, fmt.Errorf("%w: a rule that drops or masks events failed", ErrLogFull)
 	}
 	return kept.event, nil
+}
+
+// failedRules are OPA's own words for an event that it lets go since a rule of the log
+// failed. It says so to its log, and to nobody else.
+var failedRules = []string{"Log drop decision failed", "Log event masking failed"}
+
+// watchLog counts the events that OPA's log tells of, on its way to the hook.
+func (r *remote) watchLog(level, message string, fields map[string]any) {
+	for _, words := range failedRules {
+		if strings.HasPrefix(message, words) {
+			r.failures.Add(1)
+		}
+	}
+	if r.engine.opaLog != nil {
+		r.engine.opaLog(level, message, fields)
+	}
 }
 
 // lose counts an event that goes nowhere, and makes an error of it where every
@@ -237,22 +284,37 @@ func (e *Engine) lose(err error) error {
 	return nil
 }
 
-// hasDropRule tells whether a rule of the log may say to drop an event.
-func (r *remote) hasDropRule() bool {
-	compiler := r.manager.GetCompiler()
-	return compiler != nil && len(compiler.GetRulesWithPrefix(dropRef)) > 0
+// EventCounts are decision events that OPA's log service is to get, since the engine
+// was started.
+type EventCounts struct {
+	// Recorded are those that were handed to OPA for it.
+	Recorded uint64
+	// Delivered are those that it has taken. What is recorded and neither delivered
+	// nor waiting in OPA's buffer is lost.
+	Delivered uint64
 }
 
-var dropRef = ast.MustParseRef("data.system.log.drop")
+// EventCounts counts events for the log service.
+func (e *Engine) EventCounts() EventCounts {
+	r := e.remote.Load()
+	if r == nil {
+		return EventCounts{}
+	}
+	delivered := r.delivered.events.Load()
+	// An event can be delivered before it is counted.
+	return EventCounts{Recorded: max(r.recorded.Load(), delivered), Delivered: delivered}
+}
 
 // DroppedEvents counts, by reason, decision events that did not reach the log
-// service or the log, since the engine was started.
+// service or the log, since the engine was started. "buffer_full" and "encoding" are as
+// OPA counts: a chunk of events that came back from a failed upload is one.
 func (e *Engine) DroppedEvents() map[string]uint64 {
 	dropped := map[string]uint64{"lost": e.lostEvents.Load()}
 	r := e.remote.Load()
 	if r == nil {
 		return dropped
 	}
+	dropped["lost"] += r.failures.Load()
 	for reason, counters := range map[string][]string{
 		"buffer_full": {"decision_logs_dropped_buffer_size_limit_exceeded", "decision_logs_dropped_buffer_size_limit_bytes_exceeded"},
 		"rate_limit":  {"decision_logs_dropped_rate_limit_exceeded"},

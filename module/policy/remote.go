@@ -21,8 +21,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/plugins/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins/discovery"
+	"github.com/open-policy-agent/opa/v1/plugins/logs"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/tracing"
 )
 
 // remote runs OPA's own machinery for an engine: what brings bundles and takes
@@ -43,6 +45,11 @@ type remote struct {
 	pending      atomic.Int64
 	logsToServer atomic.Bool
 	closed       atomic.Bool
+	// failures are events that OPA let go since a rule of the log failed, recorded
+	// those that it has for the log service, and delivered those that this one has.
+	failures  atomic.Uint64
+	recorded  atomic.Uint64
+	delivered deliveries
 
 	bundles struct {
 		sync.Mutex
@@ -78,10 +85,11 @@ func newRemote(e *Engine, c *opaConfig) (*remote, error) {
 	}
 	hook := hooks.New(hardenDiscovered{r})
 	manager, err := plugins.New(configured, uuid.NewString(), r.store,
-		plugins.Logger(opaLogger{log: e.opaLog}),
+		plugins.Logger(opaLogger{log: r.watchLog}),
 		plugins.ConsoleLogger(opaLogger{log: e.opaLog}),
 		plugins.WithParserOptions(ast.ParserOptions{RegoVersion: ast.RegoV1}),
 		plugins.WithHooks(hook),
+		plugins.WithDistributedTracingOpts(tracing.NewOptions(&r.delivered)),
 		plugins.WithStoreCloseOnStop(false),
 	)
 	if err != nil {
@@ -125,6 +133,10 @@ func (r *remote) close(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		// What is on its way into the buffer is sent, too.
+		for r.pending.Load() > 0 && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
 		r.manager.Stop(ctx)
 	}()
 	select {
@@ -239,6 +251,9 @@ func (r *remote) syncSystem(ctx context.Context, rules []file) error {
 func (r *remote) statusChanged(status map[string]*plugins.Status) {
 	if s := status[discovery.Name]; s != nil && s.State == plugins.StateOK {
 		go r.watchBundles()
+	}
+	if s := status[logs.Name]; s != nil && s.State == plugins.StateOK {
+		r.engine.loggingOnce.Do(func() { close(r.engine.logging) })
 	}
 }
 

@@ -4,10 +4,13 @@ package harness
 
 import (
 	"bytes"
+	"encoding/csv"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -39,6 +42,7 @@ func NeedHAProxy(tb testing.TB) {
 type HAProxy struct {
 	tb      testing.TB
 	config  string
+	stats   string // the socket where it tells of itself
 	ready   string
 	command *exec.Cmd
 	output  *syncBuffer
@@ -47,7 +51,9 @@ type HAProxy struct {
 // StartHAProxy starts an haproxy and waits until it listens on an address.
 func StartHAProxy(tb testing.TB, config, ready string) *HAProxy {
 	tb.Helper()
-	h := &HAProxy{tb: tb, config: filepath.Join(tb.TempDir(), "haproxy.cfg"), ready: ready, output: new(syncBuffer)}
+	dir := tb.TempDir()
+	h := &HAProxy{tb: tb, config: filepath.Join(dir, "haproxy.cfg"), stats: filepath.Join(dir, "s"), ready: ready, output: new(syncBuffer)}
+	config = "global\n\tstats socket " + h.stats + " mode 600\n" + config
 	if err := os.WriteFile(h.config, []byte(config), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -74,6 +80,32 @@ func (h *HAProxy) Run() {
 		}
 	}
 	h.tb.Fatalf("HAProxy does not listen on %s:\n%s", h.ready, h.output.String())
+}
+
+// Checked gives what its checks found of a server: the state ("UP", "DOWN", …)
+// and the last check's status ("L7OK", "L7STS" for a wrong answer, "L4CON" for none).
+func (h *HAProxy) Checked(backend, server string) (state, check string) {
+	h.tb.Helper()
+	conn, err := net.Dial("unix", h.stats)
+	if err != nil {
+		h.tb.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "show stat\n"); err != nil {
+		h.tb.Fatal(err)
+	}
+	rows, err := csv.NewReader(conn).ReadAll()
+	if err != nil || len(rows) == 0 {
+		h.tb.Fatalf("HAProxy's statistics: %v", err)
+	}
+	column := func(row []string, name string) string { return row[slices.Index(rows[0], name)] }
+	for _, row := range rows[1:] {
+		if row[0] == backend && column(row, "svname") == server {
+			return column(row, "status"), column(row, "check_status")
+		}
+	}
+	h.tb.Fatalf("HAProxy knows no server %s of %s", server, backend)
+	return "", ""
 }
 
 // Kill ends it at once, if it runs.
