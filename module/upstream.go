@@ -43,11 +43,8 @@ var forbiddenUpstream = map[string]string{
 
 // transportDefaults are set where the operator did not say otherwise.
 var transportDefaults = map[string]any{
-	"protocol": "http",
-	"versions": []string{"1.1"},
-	// A connection serves one request, so that a server which sends more than
-	// one answer cannot give one caller's to another.
-	"keep_alive":               map[string]any{"enabled": false},
+	"protocol":                 "http",
+	"versions":                 []string{"1.1"},
 	"compression":              false,
 	"network_proxy":            map[string]any{"from": "none"},
 	"dial_timeout":             "3s",
@@ -123,7 +120,7 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if err := checkUpstream(h.Upstream); err != nil {
 		return err
 	}
-	transport, err := withTransportDefaults(h.Upstream.TransportRaw)
+	transport, err := withTransportDefaults(h.Upstream.TransportRaw, !h.AssertAddress)
 	if err != nil {
 		return err
 	}
@@ -150,7 +147,10 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if err := h.provisionAddress(inner); err != nil {
 		return err
 	}
-	h.hop = &lastHop{RoundTripper: inner, pools: []*http.Transport{inner.Transport}}
+	h.hop = &lastHop{RoundTripper: inner, reuse: newReuse(inner), pools: []*http.Transport{inner.Transport}}
+	if h.hop.reuse != nil {
+		h.hop.RoundTripper = once(inner)
+	}
 	if err := h.provisionWaiting(ctx, transport); err != nil {
 		return err
 	}
@@ -196,6 +196,9 @@ func (h *Handler) provisionWaiting(ctx caddy.Context, raw json.RawMessage) error
 	transport.ResponseHeaderTimeout, transport.ReadTimeout = limit, limit
 	if err := transport.Provision(ctx); err != nil {
 		return fmt.Errorf("provisioning upstream: %w", err)
+	}
+	if h.hop.reuse != nil {
+		transport.Transport.DisableKeepAlives = true // a request that waits shares no connection
 	}
 	h.waitingTransport = transport
 	h.hop.waiting, h.hop.pools = transport, append(h.hop.pools, transport.Transport)
@@ -280,9 +283,20 @@ func checkHeaderOps(ops *headers.HeaderOps) error {
 	return nil
 }
 
-// withTransportDefaults fills in what the operator left open.
-func withTransportDefaults(raw json.RawMessage) (json.RawMessage, error) {
-	settings := make(map[string]any, len(transportDefaults))
+// Connections that are kept for further requests. Few servers close one that was
+// idle for less than keptIdle, and those that are left then cost them little;
+// under load none is idle. Caddy's own number of them is less than there are
+// requests at one time, so that most would be closed after one.
+const (
+	keptIdle = "1s"
+	keptMost = 512
+)
+
+// withTransportDefaults fills in what the operator left open. Whether connections
+// may serve more than one request is told by share, and by whether they can be
+// checked, see reuse; otherwise each serves one, unless the operator asks for more.
+func withTransportDefaults(raw json.RawMessage, share bool) (json.RawMessage, error) {
+	settings := make(map[string]any, len(transportDefaults)+1)
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &settings); err != nil {
 			return nil, fmt.Errorf("upstream: reading transport: %w", err)
@@ -291,11 +305,25 @@ func withTransportDefaults(raw json.RawMessage) (json.RawMessage, error) {
 	if protocol, ok := settings["protocol"]; ok && protocol != "http" {
 		return nil, fmt.Errorf("upstream: transport %v: only http is possible", protocol)
 	}
-	// `keepalive <duration>` asks for connections that serve more than one
-	// request; other settings of theirs do not.
+	_, encrypted := settings["tls"]
+	_, versions := settings["versions"]
+	_, bounded := settings["max_conns_per_host"] // which counts each transport's by itself
+	_, said := settings["keep_alive"]
+	share = share && peekSupported && !encrypted && !versions && !bounded
+	if !said {
+		settings["keep_alive"] = map[string]any{"enabled": share, "idle_timeout": keptIdle}
+	}
 	if reuse, ok := settings["keep_alive"].(map[string]any); ok {
+		// `keepalive <duration>` asks for connections that serve more than one
+		// request; other settings of theirs do not.
 		if _, said := reuse["enabled"]; !said {
-			_, reuse["enabled"] = reuse["idle_timeout"]
+			_, asked := reuse["idle_timeout"]
+			reuse["enabled"] = share || asked
+		}
+		for name, value := range map[string]any{"idle_timeout": keptIdle, "max_idle_conns_per_host": keptMost} {
+			if _, said := reuse[name]; !said {
+				reuse[name] = value
+			}
 		}
 	}
 	for name, value := range transportDefaults {

@@ -51,7 +51,7 @@ func TestWaitingTransport(t *testing.T) {
 		AssertAddress: true, traits: dialect.Traits{MaxWait: 10 * time.Minute},
 		Upstream: &reverseproxy.Handler{Upstreams: reverseproxy.UpstreamPool{{Dial: "127.0.0.1:1"}}},
 	}
-	raw, err := withTransportDefaults(nil)
+	raw, err := withTransportDefaults(nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func (n named) RoundTrip(*http.Request) (*http.Response, error) {
 // Only who waits has the time of those who wait.
 func TestWhoWaitsHasTime(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	waiting := r.WithContext(context.WithValue(r.Context(), waitingKey{}, true))
+	waiting := r.WithContext(&hopContext{Context: r.Context(), waits: true})
 	for _, test := range []struct {
 		hop  *lastHop
 		r    *http.Request
