@@ -17,6 +17,10 @@ import (
 // anything is forwarded, so that a request whose decision must be on record
 // can still be refused.
 func (x *exchange) record(denial *decision.Refusal) *decision.Refusal {
+	if fullLogs.Load() > 0 {
+		x.verdict = decision.Deny
+		return decision.Refuse(decision.LogFull, "log_buffer")
+	}
 	entry := x.h.events.Check(zapcore.InfoLevel, "decision event")
 	if entry == nil && !x.h.engine.LogsEvents() {
 		return nil

@@ -114,7 +114,7 @@ func (u *reuse) roundTrip(r *http.Request) (*http.Response, *checkedConn, error)
 	took := func(info httptrace.GotConnInfo) {
 		if conn, ok := info.Conn.(*checkedConn); ok {
 			used = conn
-			conn.take(info.Reused)
+			conn.take()
 		}
 	}
 	trace := httptrace.ContextClientTrace(r.Context()) // reverse_proxy's own, of this request alone
@@ -139,6 +139,7 @@ type checkedConn struct {
 
 	mu     sync.Mutex
 	answer answerEnd
+	used   bool // by a request; net/http may have dialed for one that then took another
 	sent   bool // a part of the request
 	spoilt bool // for good
 	peek   func(fd uintptr)
@@ -155,28 +156,24 @@ func checkConn(conn net.Conn, timeout time.Duration) *checkedConn {
 }
 
 // take gives the connection to the next request.
-func (c *checkedConn) take(again bool) {
+func (c *checkedConn) take() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if again && !c.isQuiet() {
+	if c.used && !c.answer.ended() || !c.isQuiet() {
 		c.spoilt = true
 	}
 	c.answer.reset()
-	c.sent = false
-	if again && c.timeout > 0 {
-		// net/http reads already, since the last answer.
+	c.used, c.sent = true, false
+	if c.timeout > 0 {
+		// net/http has been reading since the last answer, or since it dialed.
 		_ = c.SetReadDeadline(time.Now().Add(c.timeout))
 	}
 }
 
-// isQuiet tells whether the last answer ended where it said, and nothing has come
-// after it, not even the end.
+// isQuiet tells whether nothing has come that was not read, not even the end.
 func (c *checkedConn) isQuiet() bool {
-	if !c.answer.ended() || c.raw == nil {
-		return false
-	}
 	c.peeked = false
-	return c.raw.Control(c.peek) == nil && c.peeked
+	return c.raw != nil && c.raw.Control(c.peek) == nil && c.peeked
 }
 
 // exact tells whether the connection can serve another request after this answer,

@@ -75,7 +75,7 @@ func (w *Writer) WriteHeader(status int) {
 	}
 	w.answer.Status = status
 	w.answer.Header = maps.Clone(w.header) // whoever adds a value makes another list of them
-	if status != http.StatusNotModified { // which may declare what it does not send
+	if status != http.StatusNotModified {  // which may declare what it does not send
 		w.declare(w.answer.Header["Content-Length"])
 	}
 }
