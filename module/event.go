@@ -73,14 +73,7 @@ func eventFields(event *policy.Event) []zap.Field {
 	fields = appendText(fields, "requested_by", event.RequestedBy)
 	fields = append(fields,
 		zap.String("timestamp", event.Timestamp.Format(time.RFC3339Nano)),
-		zap.Any("metrics", event.Metrics),
-		zap.Any("custom", event.Custom))
+		documentField("metrics", event.Metrics),
+		documentField("custom", event.Custom))
 	return fields
-}
-
-func appendDocument(fields []zap.Field, key string, document *any) []zap.Field {
-	if document == nil {
-		return fields
-	}
-	return append(fields, zap.Any(key, *document))
 }

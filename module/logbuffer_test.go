@@ -203,7 +203,10 @@ func openedLog(t *testing.T, text string) (key string, _ error) {
 	if err := b.Provision(ctx); err != nil {
 		return "", err
 	}
-	return b.WriterKey(), b.Validate()
+	if err := b.Validate(); err != nil {
+		return "", err
+	}
+	return b.WriterKey(), nil
 }
 
 // eventually waits for something that happens in another goroutine.
