@@ -33,6 +33,16 @@ type lastHop struct {
 	retired atomic.Bool
 }
 
+// newLastHop sends requests through inner.
+func newLastHop(inner *reverseproxy.HTTPTransport) *lastHop {
+	hop := &lastHop{RoundTripper: inner, pools: []*http.Transport{inner.Transport}}
+	single := once(inner) // before newReuse, which changes how inner connects
+	if hop.reuse = newReuse(inner); hop.reuse != nil {
+		hop.RoundTripper = single
+	}
+	return hop
+}
+
 // retire closes connections that wait for another request. One that is still in
 // use is closed after its last: otherwise those of each reload would stay, with
 // two goroutines each, until their keep-alive ends.

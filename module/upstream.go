@@ -147,10 +147,7 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if err := h.provisionAddress(inner); err != nil {
 		return err
 	}
-	h.hop = &lastHop{RoundTripper: inner, reuse: newReuse(inner), pools: []*http.Transport{inner.Transport}}
-	if h.hop.reuse != nil {
-		h.hop.RoundTripper = once(inner)
-	}
+	h.hop = newLastHop(inner)
 	if err := h.provisionWaiting(ctx, transport); err != nil {
 		return err
 	}
