@@ -20,7 +20,8 @@ import (
 	"github.com/metaguard/metaguard/module/dialect"
 )
 
-// reuse keeps connections to the legacy server for further requests. A server
+// reuse keeps connections to the legacy server for further requests, where the
+// operator asks for it (`keepalive`). A server
 // that sends more than one answer to a request would give one caller's to another,
 // so a connection serves another request only if nobody can tell that it did:
 //
@@ -67,7 +68,8 @@ func newReuse(inner *reverseproxy.HTTPTransport) *reuse {
 
 // canReuse tells whether connections of a transport can be checked.
 func canReuse(inner *reverseproxy.HTTPTransport) bool {
-	return peekSupported && inner.TLS == nil && inner.ProxyProtocol == "" && slices.Equal(inner.Versions, []string{"1.1"})
+	return peekSupported && inner.TLS == nil && inner.ProxyProtocol == "" && slices.Equal(inner.Versions, []string{"1.1"}) &&
+		inner.MaxConnsPerHost == 0 // which would count each transport's by itself
 }
 
 // once is the same transport with one request on each connection.

@@ -43,8 +43,12 @@ var forbiddenUpstream = map[string]string{
 
 // transportDefaults are set where the operator did not say otherwise.
 var transportDefaults = map[string]any{
-	"protocol":                 "http",
-	"versions":                 []string{"1.1"},
+	"protocol": "http",
+	"versions": []string{"1.1"},
+	// A connection serves one request, so that a server which sends more than
+	// one answer cannot give one caller's to another, and one that says nothing
+	// of closing it, but reads no second request, answers all the same.
+	"keep_alive":               map[string]any{"enabled": false},
 	"compression":              false,
 	"network_proxy":            map[string]any{"from": "none"},
 	"dial_timeout":             "3s",
@@ -120,7 +124,7 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if err := checkUpstream(h.Upstream); err != nil {
 		return err
 	}
-	transport, err := withTransportDefaults(h.Upstream.TransportRaw, !h.AssertAddress)
+	transport, err := withTransportDefaults(h.Upstream.TransportRaw)
 	if err != nil {
 		return err
 	}
@@ -280,20 +284,14 @@ func checkHeaderOps(ops *headers.HeaderOps) error {
 	return nil
 }
 
-// Connections that are kept for further requests. Few servers close one that was
-// idle for less than keptIdle, and those that are left then cost them little;
-// under load none is idle. Caddy's own number of them is less than there are
-// requests at one time, so that most would be closed after one.
-const (
-	keptIdle = "1s"
-	keptMost = 512
-)
+// keptMost is how many connections wait for further requests, where any do. Caddy's
+// own number is less than there are requests at one time, so that most would be
+// closed after one.
+const keptMost = 512
 
-// withTransportDefaults fills in what the operator left open. Whether connections
-// may serve more than one request is told by share, and by whether they can be
-// checked, see reuse; otherwise each serves one, unless the operator asks for more.
-func withTransportDefaults(raw json.RawMessage, share bool) (json.RawMessage, error) {
-	settings := make(map[string]any, len(transportDefaults)+1)
+// withTransportDefaults fills in what the operator left open.
+func withTransportDefaults(raw json.RawMessage) (json.RawMessage, error) {
+	settings := make(map[string]any, len(transportDefaults))
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &settings); err != nil {
 			return nil, fmt.Errorf("upstream: reading transport: %w", err)
@@ -302,25 +300,14 @@ func withTransportDefaults(raw json.RawMessage, share bool) (json.RawMessage, er
 	if protocol, ok := settings["protocol"]; ok && protocol != "http" {
 		return nil, fmt.Errorf("upstream: transport %v: only http is possible", protocol)
 	}
-	_, encrypted := settings["tls"]
-	_, versions := settings["versions"]
-	_, bounded := settings["max_conns_per_host"] // which counts each transport's by itself
-	_, said := settings["keep_alive"]
-	share = share && peekSupported && !encrypted && !versions && !bounded
-	if !said {
-		settings["keep_alive"] = map[string]any{"enabled": share, "idle_timeout": keptIdle}
-	}
+	// `keepalive <duration>` asks for connections that serve more than one
+	// request; other settings of theirs do not.
 	if reuse, ok := settings["keep_alive"].(map[string]any); ok {
-		// `keepalive <duration>` asks for connections that serve more than one
-		// request; other settings of theirs do not.
 		if _, said := reuse["enabled"]; !said {
-			_, asked := reuse["idle_timeout"]
-			reuse["enabled"] = share || asked
+			_, reuse["enabled"] = reuse["idle_timeout"]
 		}
-		for name, value := range map[string]any{"idle_timeout": keptIdle, "max_idle_conns_per_host": keptMost} {
-			if _, said := reuse[name]; !said {
-				reuse[name] = value
-			}
+		if _, said := reuse["max_idle_conns_per_host"]; !said {
+			reuse["max_idle_conns_per_host"] = keptMost
 		}
 	}
 	for name, value := range transportDefaults {

@@ -50,7 +50,7 @@ func TestUpstreamJSON(t *testing.T) {
 }
 
 func TestTransportDefaults(t *testing.T) {
-	filled, err := withTransportDefaults(json.RawMessage(`{"protocol": "http", "dial_timeout": 1000000000, "keep_alive": {"enabled": true}}`), false)
+	filled, err := withTransportDefaults(json.RawMessage(`{"protocol": "http", "dial_timeout": 1000000000, "keep_alive": {"enabled": true}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,27 +65,16 @@ func TestTransportDefaults(t *testing.T) {
 		len(transport.Versions) != 1 || transport.Versions[0] != "1.1" {
 		t.Errorf("a default is missing: %s", filled)
 	}
-	// Where connections cannot be checked, only `keepalive <duration>` asks for
-	// those that serve several requests.
-	for settings, reused := range map[string]struct{ unchecked, checked bool }{
-		`{}`:                                    {false, true},
-		`{"keep_alive": {"probe_interval": 1}}`: {false, true},
-		`{"keep_alive": {"idle_timeout": 1}}`:   {true, true},
-		`{"keep_alive": {"enabled": false, "idle_timeout": 1}}`: {false, false},
-		`{"tls": {}}`: {false, false},
-		`{"tls": {}, "keep_alive": {"idle_timeout": 1}}`: {true, true},
-		`{"versions": ["2"]}`:                            {false, false},
-		`{"max_conns_per_host": 3}`:                      {false, false},
-	} {
-		for share, want := range map[bool]bool{false: reused.unchecked, true: reused.checked && peekSupported || reused.unchecked} {
-			filled, err := withTransportDefaults(json.RawMessage(settings), share)
-			if err != nil || strings.Contains(string(filled), `"enabled":true`) != want {
-				t.Errorf("%s, share %v: %s %v", settings, share, filled, err)
-			}
+	// Only `keepalive <duration>` asks for connections that serve several
+	// requests.
+	for settings, reused := range map[string]bool{`{"probe_interval": 1}`: false, `{"idle_timeout": 1}`: true, `{"enabled": false, "idle_timeout": 1}`: false} {
+		filled, err := withTransportDefaults(json.RawMessage(`{"keep_alive": ` + settings + `}`))
+		if err != nil || strings.Contains(string(filled), `"enabled":true`) != reused || !strings.Contains(string(filled), `"max_idle_conns_per_host":512`) {
+			t.Errorf("%s: %s %v", settings, filled, err)
 		}
 	}
 	for _, bad := range []string{`{"protocol": "fastcgi"}`, `[]`} {
-		if _, err := withTransportDefaults(json.RawMessage(bad), true); err == nil {
+		if _, err := withTransportDefaults(json.RawMessage(bad)); err == nil {
 			t.Errorf("%s is taken", bad)
 		}
 	}

@@ -51,7 +51,7 @@ func TestWaitingTransport(t *testing.T) {
 		AssertAddress: true, traits: dialect.Traits{MaxWait: 10 * time.Minute},
 		Upstream: &reverseproxy.Handler{Upstreams: reverseproxy.UpstreamPool{{Dial: "127.0.0.1:1"}}},
 	}
-	raw, err := withTransportDefaults(nil, false)
+	raw, err := withTransportDefaults(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
