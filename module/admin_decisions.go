@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -127,7 +128,7 @@ func (f *decisionFilter) apply(from *recent) (*decisionsAnswer, error) {
 		if len(answer.Decisions) == f.limit {
 			continue
 		}
-		line, err := recentEncoder.Clone().EncodeEntry(zapcore.Entry{Time: one.at}, one.fields)
+		line, err := recentEncoder.Clone().EncodeEntry(zapcore.Entry{Time: one.at}, []zap.Field{one.field()})
 		if err != nil {
 			return nil, fmt.Errorf("encoding a decision: %w", err)
 		}
@@ -137,7 +138,7 @@ func (f *decisionFilter) apply(from *recent) (*decisionsAnswer, error) {
 	return answer, nil
 }
 
-func (f *decisionFilter) matches(one *recentDecision) bool {
+func (f *decisionFilter) matches(one *decisionLine) bool {
 	if one.at.Before(f.since) {
 		return false
 	}

@@ -33,10 +33,6 @@ type addressAssertion struct {
 	read, write time.Duration
 }
 
-// sourceKey is under which a request's context holds the address to connect
-// from.
-type sourceKey struct{}
-
 // provisionAddress lets the transport connect from targets' addresses, and
 // refuses settings with which a connection could be another caller's, or go
 // elsewhere.
@@ -160,15 +156,15 @@ func (a *addressAssertion) of(target decision.Target) (netip.Addr, *decision.Ref
 // dial connects from the address in the context. What fails is an error of
 // dialing to reverse_proxy: the server saw nothing of the request.
 func (a *addressAssertion) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	source, ok := ctx.Value(sourceKey{}).(netip.Addr)
-	if !ok {
+	hop, ok := ctx.Value(hopKey{}).(*hopContext)
+	if !ok || !hop.source.IsValid() {
 		return nil, reverseproxy.NewDialError(errors.New("no address to connect from"))
 	}
 	if info, ok := reverseproxy.GetDialInfo(ctx); ok {
 		network, address = info.Network, info.Address
 	}
 	dialer := a.dialer
-	dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(hop.source, 0))
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, reverseproxy.NewDialError(explainDial(err))

@@ -27,7 +27,7 @@ func TestAddressWithoutCapability(t *testing.T) {
 	}
 	defer listener.Close()
 	a := &addressAssertion{dialer: net.Dialer{Timeout: time.Second, FallbackDelay: -1, Control: transparent}}
-	ctx := context.WithValue(context.Background(), sourceKey{}, netip.MustParseAddr("127.0.0.9"))
+	ctx := &hopContext{Context: context.Background(), source: netip.MustParseAddr("127.0.0.9")}
 	_, dialed := a.dial(ctx, "tcp", listener.Addr().String())
 	if !errors.As(dialed, new(reverseproxy.DialError)) {
 		t.Errorf("no error of dialing: %v", dialed)

@@ -66,7 +66,7 @@ func TestOutgoingSource(t *testing.T) {
 		caller: caller, target: decision.Target{Address: netip.MustParseAddr("192.0.2.2")},
 	}
 	outgoing, refusal := x.outgoing(t.Context())
-	if refusal != nil || outgoing.Context().Value(sourceKey{}) != x.target.Address {
+	if refusal != nil || outgoing.Context().(*hopContext).source != x.target.Address {
 		t.Errorf("%v", refusal)
 	}
 	x.target = decision.Target{InstanceID: "named by a claim"}

@@ -17,6 +17,10 @@ import (
 // anything is forwarded, so that a request whose decision must be on record
 // can still be refused.
 func (x *exchange) record(denial *decision.Refusal) *decision.Refusal {
+	if fullLogs.Load() > 0 {
+		x.verdict = decision.Deny
+		return decision.Refuse(decision.LogFull, "log_buffer")
+	}
 	entry := x.h.events.Check(zapcore.InfoLevel, "decision event")
 	if entry == nil && !x.h.engine.LogsEvents() {
 		return nil
@@ -69,14 +73,7 @@ func eventFields(event *policy.Event) []zap.Field {
 	fields = appendText(fields, "requested_by", event.RequestedBy)
 	fields = append(fields,
 		zap.String("timestamp", event.Timestamp.Format(time.RFC3339Nano)),
-		zap.Any("metrics", event.Metrics),
-		zap.Any("custom", event.Custom))
+		documentField("metrics", event.Metrics),
+		documentField("custom", event.Custom))
 	return fields
-}
-
-func appendDocument(fields []zap.Field, key string, document *any) []zap.Field {
-	if document == nil {
-		return fields
-	}
-	return append(fields, zap.Any(key, *document))
 }

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/metaguard/metaguard/module/canonical"
 	"github.com/metaguard/metaguard/module/decision"
@@ -33,7 +33,8 @@ type exchange struct {
 	start   time.Time
 	peer    netip.Addr // zero: a Unix socket
 	peerErr error
-	agent   bool // a Neutron agent that this site trusts is in front
+	agent   bool       // a Neutron agent that this site trusts is in front
+	span    trace.Span // Caddy's, of the whole request; nil: it is not traced
 
 	request      *canonical.Request
 	claimed      string // the source that claimed the request, or ""
@@ -67,6 +68,7 @@ type exchange struct {
 	status     int
 	removed    response.Removed
 	forwardFor time.Duration
+	shown      shown
 }
 
 // outcome is how a request ended, whatever its verdict was.
@@ -87,10 +89,13 @@ const (
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		h: h, w: w, r: r,
-		id:      uuid.NewString(),
+		id:      newDecisionID(),
 		start:   time.Now(),
 		verdict: decision.Deny,
 		outcome: outcomeRefused,
+	}
+	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
+		x.span = span
 	}
 	h.metrics.inFlight.Inc()
 	x.peer, x.peerErr = identity.Peer(r)

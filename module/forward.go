@@ -55,7 +55,6 @@ func (x *exchange) forward() *decision.Refusal {
 		}
 		defer done()
 		x.timer.Reset(x.match.Wait + waitMargin)
-		ctx = context.WithValue(ctx, waitingKey{}, true)
 	}
 	outgoing, refusal := x.outgoing(ctx)
 	if refusal != nil {
@@ -145,19 +144,19 @@ func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refus
 	if header == nil {
 		header = make(http.Header, 4)
 	}
+	hop := isolated(ctx)
+	hop.waits, hop.shares = x.match.Wait > 0, x.reusable()
 	if x.h.assertion != nil {
-		asserted := make(http.Header, 3)
-		if refusal := x.h.assertion.Set(asserted, x.target); refusal != nil {
+		hop.asserted = make(http.Header, 3)
+		if refusal := x.h.assertion.Set(hop.asserted, x.target); refusal != nil {
 			return nil, refusal
 		}
-		ctx = context.WithValue(ctx, assertedKey{}, asserted)
 	}
 	if x.h.source != nil {
-		source, refusal := x.h.source.of(x.target)
-		if refusal != nil {
+		var refusal *decision.Refusal
+		if hop.source, refusal = x.h.source.of(x.target); refusal != nil {
 			return nil, refusal
 		}
-		ctx = context.WithValue(ctx, sourceKey{}, source)
 	}
 	header["Accept-Encoding"] = []string{"identity"}
 	// nil values keep reverse_proxy from adding the client's Host and scheme.
@@ -168,6 +167,7 @@ func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refus
 		header["X-Forwarded-For"] = nil
 		caller = netip.IPv4Unspecified()
 	}
+	hop.vars[caddyhttp.ClientIPVarKey] = caller.String()
 	outgoing := (&http.Request{
 		Method:     x.request.Method,
 		URL:        &url.URL{Path: x.request.Path, RawQuery: x.request.RawQuery},
@@ -178,7 +178,7 @@ func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refus
 		Body:       http.NoBody,
 		// reverse_proxy makes the one X-Forwarded-For of this.
 		RemoteAddr: netip.AddrPortFrom(caller, 0).String(),
-	}).WithContext(isolated(ctx, caller))
+	}).WithContext(hop)
 	if x.match.Body {
 		// A copy: the transport may still be sending when the answer is here
 		// and the body's memory has been given back.

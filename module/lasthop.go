@@ -9,12 +9,9 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync/atomic"
 	"syscall"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -26,12 +23,24 @@ import (
 // not read.
 type lastHop struct {
 	http.RoundTripper
+	// reuse is for requests that may share connections, nil where none do.
+	reuse *reuse
 	// waiting is for requests that the server keeps waiting, nil where it does not.
 	waiting http.RoundTripper
 	// pools are what keeps connections for further requests.
 	pools []*http.Transport
 	// retired: the configuration is no longer in force.
 	retired atomic.Bool
+}
+
+// newLastHop sends requests through inner.
+func newLastHop(inner *reverseproxy.HTTPTransport) *lastHop {
+	hop := &lastHop{RoundTripper: inner, pools: []*http.Transport{inner.Transport}}
+	single := once(inner) // before newReuse, which changes how inner connects
+	if hop.reuse = newReuse(inner); hop.reuse != nil {
+		hop.RoundTripper = single
+	}
+	return hop
 }
 
 // retire closes connections that wait for another request. One that is still in
@@ -55,26 +64,13 @@ func (t *lastHop) done() {
 	}
 }
 
-// waitingKey is under which a request's context tells that it waits.
-type waitingKey struct{}
-
-// assertedKey is under which a request's context holds the signed headers.
-type assertedKey struct{}
-
 // RoundTrip sends the request with its signed headers.
 func (t *lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
-	if asserted, ok := r.Context().Value(assertedKey{}).(http.Header); ok {
-		signed := *r
-		signed.Header = make(http.Header, len(r.Header)+len(asserted))
-		maps.Copy(signed.Header, r.Header)
-		maps.Copy(signed.Header, asserted)
-		r = &signed
+	hop, _ := r.Context().Value(hopKey{}).(*hopContext)
+	if hop != nil && hop.asserted != nil {
+		r = signed(r, hop.asserted)
 	}
-	transport := t.RoundTripper
-	if t.waiting != nil && r.Context().Value(waitingKey{}) != nil {
-		transport = t.waiting
-	}
-	answer, err := transport.RoundTrip(r)
+	answer, conn, err := t.send(r, hop)
 	if err != nil {
 		t.done()
 		return nil, plainError(err)
@@ -84,20 +80,54 @@ func (t *lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
 		t.done()
 		return nil, decision.Refuse(decision.ResponseUnreadable, "switching_protocols")
 	}
-	answer.Body = plainBody{answer.Body, t}
+	t.reuse.learn(answer)
+	answer.Body = plainBody{answer.Body, t, conn}
 	return answer, nil
+}
+
+// send chooses the connection. It gives that of a request that shares one.
+func (t *lastHop) send(r *http.Request, hop *hopContext) (*http.Response, *checkedConn, error) {
+	if hop != nil && hop.shares && t.reuse.allows() {
+		return t.reuse.roundTrip(r)
+	}
+	transport := t.RoundTripper
+	if t.waiting != nil && hop != nil && hop.waits {
+		transport = t.waiting
+	}
+	answer, err := transport.RoundTrip(r)
+	return answer, nil, err
+}
+
+// signed is the request with further headers. Its own are reverse_proxy's, which
+// logs them. Those without a value, which are there for reverse_proxy only, would
+// not be sent.
+func signed(r *http.Request, asserted http.Header) *http.Request {
+	with := *r
+	with.Header = make(http.Header, 8)
+	for name, values := range r.Header {
+		if len(values) > 0 {
+			with.Header[name] = values
+		}
+	}
+	maps.Copy(with.Header, asserted)
+	return &with
 }
 
 // plainBody is an answer's body whose errors quote nothing.
 type plainBody struct {
 	io.ReadCloser
-	hop *lastHop
+	hop  *lastHop
+	conn *checkedConn // nil: it serves this request only
 }
 
 // Close ends the request.
 func (b plainBody) Close() error {
-	defer b.hop.done()
-	return b.ReadCloser.Close()
+	err := b.ReadCloser.Close()
+	if b.conn != nil && !b.conn.exact() {
+		_ = b.conn.Close()
+	}
+	b.hop.done()
+	return err
 }
 
 // Read reads on.
@@ -133,15 +163,4 @@ func plainError(err error) error {
 		return errReset
 	}
 	return errMalformed
-}
-
-// isolated gives the outgoing request variables and placeholders of its own.
-// Nothing of the client's can choose where it goes, and a dial that outlives
-// the request shares no memory with it.
-func isolated(ctx context.Context, caller netip.Addr) context.Context {
-	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{
-		caddyhttp.ClientIPVarKey:     caller.String(),
-		caddyhttp.TrustedProxyVarKey: false,
-	})
-	return context.WithValue(ctx, caddy.ReplacerCtxKey, caddy.NewReplacer())
 }

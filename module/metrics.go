@@ -13,7 +13,8 @@ import (
 // as long as a configuration has that site, so that counters survive a reload
 // and end with their site. What a configuration has, such as policies and
 // inventories, appCollector reads when it is scraped, so that it is gone with
-// the configuration. What is counted of candidates lives as long as the process.
+// the configuration. What is counted of candidates and of logs lives as long as the
+// process.
 // Every label is from a closed set, or from the configuration.
 const (
 	metricsNamespace = "caddy"
@@ -25,6 +26,14 @@ var (
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "candidate_decisions_total",
 		Help: "Decisions that a candidate policy was asked about: same, different, or dropped since too many were waiting.",
 	}, []string{"result"})
+	logLines = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "log_lines_dropped_total",
+		Help: "Log lines that found no room in the buffer of metaguard_buffered, or that could not be written.",
+	}, []string{"reason"})
+	logLinesDropped = struct{ buffer, failed prometheus.Counter }{
+		buffer: logLines.WithLabelValues("buffer_full"),
+		failed: logLines.WithLabelValues("write_failed"),
+	}
 	candidateDifferences = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: metricsNamespace, Subsystem: metricsSubsystem, Name: "candidate_differences_total",
 		Help: "Decisions where the candidate policy says otherwise, by both verdicts and the kind of the resource.",
@@ -40,7 +49,7 @@ func registerMetrics(registry *prometheus.Registry, app *App) error {
 	if registry == nil {
 		return nil
 	}
-	for _, collector := range []prometheus.Collector{candidateDecisions, candidateDifferences, appCollector{app}} {
+	for _, collector := range []prometheus.Collector{candidateDecisions, candidateDifferences, logLines, appCollector{app}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(collector); err != nil && !errors.As(err, &already) {
 			return fmt.Errorf("registering metrics: %w", err)

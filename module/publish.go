@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
@@ -74,25 +73,40 @@ func (x *exchange) source() string {
 	return x.caller.Source
 }
 
+// shown is what setVariables has made visible so far, of what may still change
+// after it.
+type shown struct {
+	verdict decision.Verdict
+	reason  decision.Reason
+	outcome outcome
+}
+
 // setVariables makes the decision visible to the rest of the site as
 // {http.vars.metaguard.*} and in the access log. All are flat strings and none
 // of them is ever expanded again.
 func (x *exchange) setVariables() {
+	now := shown{x.verdict, x.reason, x.outcome}
+	if x.shown == now {
+		return
+	}
+	x.shown = now
 	ctx := x.r.Context()
-	resource := x.match.Resource
-	for _, variable := range [...]struct{ name, value string }{
-		{"metaguard.id", x.id},
-		{"metaguard.decision", string(x.verdict)},
-		{"metaguard.reason", string(x.reason)},
-		{"metaguard.outcome", string(x.outcome)},
-		{"metaguard.caller", x.callerID()},
-		{"metaguard.source", x.source()},
-		{"metaguard.dialect", x.h.dialect.Name()},
-		{"metaguard.resource", string(resource.Kind)},
-		{"metaguard.action", string(resource.Action)},
-		{"metaguard.revision", x.result.Revision},
-	} {
-		caddyhttp.SetVar(ctx, variable.name, variable.value)
+	vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if !ok {
+		return // Caddy's server always sets it
+	}
+	vars["metaguard.id"] = x.id
+	vars["metaguard.decision"] = string(x.verdict)
+	vars["metaguard.reason"] = string(x.reason)
+	vars["metaguard.outcome"] = string(x.outcome)
+	vars["metaguard.caller"] = x.callerID()
+	vars["metaguard.source"] = x.source()
+	vars["metaguard.dialect"] = x.h.dialect.Name()
+	vars["metaguard.resource"] = string(x.match.Resource.Kind)
+	vars["metaguard.action"] = string(x.match.Resource.Action)
+	vars["metaguard.revision"] = x.result.Revision
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.Logs == nil {
+		return // no access log
 	}
 	if extra, ok := ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("decision_id", x.id))
@@ -101,71 +115,17 @@ func (x *exchange) setVariables() {
 	}
 }
 
-// log writes the decision-log line, and keeps it for a while in memory: fields from
-// this list only (invariant I3).
+// log writes the decision-log line, and keeps it for a while in memory.
 func (x *exchange) log() {
 	level := zapcore.InfoLevel
 	if x.verdict == decision.WouldDeny {
 		level = zapcore.WarnLevel
 	}
-	resource := x.match.Resource
-	fields := make([]zap.Field, 0, 32)
-	fields = append(fields,
-		zap.String("decision_id", x.id),
-		zap.String("verdict", string(x.verdict)),
-		zap.String("reason", string(x.reason)),
-		zap.String("outcome", string(x.outcome)),
-		zap.Int("status", x.status),
-		zap.String("dialect", x.h.dialect.Name()),
-		zap.String("mode", x.h.Mode),
-	)
-	fields = appendText(fields, "code", x.code)
-	if x.err != nil {
-		fields = append(fields, zap.String("error", x.err.Error()))
-	}
-	if x.peer.IsValid() {
-		fields = append(fields, zap.String("peer", x.peer.String()))
-	}
-	if x.request != nil {
-		fields = append(fields, zap.String("method", x.request.Method), zap.String("path", x.request.Path))
-	}
-	if x.caller != nil {
-		fields = append(fields, zap.String("source", x.caller.Source), zap.String("caller", x.caller.ID))
-		fields = appendText(fields, "project_id", x.caller.ProjectID)
-		if x.caller.Address.IsValid() {
-			fields = append(fields, zap.String("address", x.caller.Address.String()))
-		}
-	}
-	fields = appendText(fields, "target", x.target.InstanceID)
-	if resource.Kind != "" {
-		fields = append(fields, zap.String("resource", string(resource.Kind)), zap.String("action", string(resource.Action)))
-		fields = appendText(fields, "version", resource.Version)
-		fields = appendText(fields, "key", resource.Key)
-	}
-	if x.judged {
-		fields = append(fields,
-			zap.String("revision", x.result.Revision),
-			zap.Array("codes", texts(x.result.Decision.Reasons)),
-			zap.Array("rules", texts(x.result.Rules)),
-			zap.Duration("decide", x.result.Duration))
-		if x.result.Cached {
-			fields = append(fields, zap.Bool("cached", true))
-		}
-	}
-	if x.forwardFor > 0 {
-		fields = append(fields, zap.Duration("upstream", x.forwardFor))
-	}
-	if x.match.Body {
-		fields = append(fields, zap.Int("body_size", len(x.body)))
-	}
-	if x.removed.Total() > 0 {
-		fields = append(fields, zap.Int("removed", x.removed.Total()), zap.Int("removed_password_keys", x.removed.PasswordKeys))
-	}
-	fields = append(fields, zap.Duration("duration", time.Since(x.start)))
+	line := x.line()
 	if entry := x.h.decisions.Check(level, "decision"); entry != nil {
-		entry.Write(fields...)
+		entry.Write(line.field())
 	}
-	recentDecisions.add(time.Now(), fields)
+	recentDecisions.add(line)
 }
 
 func appendText(fields []zap.Field, key, value string) []zap.Field {

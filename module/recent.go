@@ -6,9 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
-	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
@@ -33,35 +31,12 @@ var recentDecisions recent
 // changed after that. It takes no lock.
 type recent struct {
 	next atomic.Uint64 // how many were ever put in
-	ring [maxRecent]atomic.Pointer[recentDecision]
+	ring [maxRecent]atomic.Pointer[decisionLine]
 }
 
-// recentDecision is one decision-log line.
-type recentDecision struct {
-	at     time.Time
-	fields []zap.Field
-}
-
-// add takes over the fields, and bounds what they hold.
-func (r *recent) add(at time.Time, fields []zap.Field) {
-	for i := range fields {
-		boundField(&fields[i])
-	}
-	r.ring[(r.next.Add(1)-1)%maxRecent].Store(&recentDecision{at, fields})
-}
-
-// boundField cuts what is longer than a decision needs.
-func boundField(field *zap.Field) {
-	switch list, isList := field.Interface.(texts); {
-	case field.Type == zapcore.StringType:
-		field.String = boundText(field.String, maxRecentText)
-	case isList && list.large():
-		list = slices.Clone(list[:min(len(list), maxRecentList)])
-		for i := range list {
-			list[i] = boundText(list[i], maxRecentEntry)
-		}
-		field.Interface = list
-	}
+// add takes over a line, and bounds what it holds.
+func (r *recent) add(line *decisionLine) {
+	r.ring[(r.next.Add(1)-1)%maxRecent].Store(line.bounded())
 }
 
 // boundText copies what it cuts: a part of a text would keep all of it in memory.
@@ -83,12 +58,24 @@ func (t texts) MarshalLogArray(to zapcore.ArrayEncoder) error {
 	return nil
 }
 
+// bounded is the list without what is too long; itself, if nothing is.
+func (t texts) bounded() texts {
+	if !t.large() {
+		return t
+	}
+	list := slices.Clone(t[:min(len(t), maxRecentList)])
+	for i := range list {
+		list[i] = boundText(list[i], maxRecentEntry)
+	}
+	return list
+}
+
 func (t texts) large() bool {
 	return len(t) > maxRecentList || slices.ContainsFunc(t, func(text string) bool { return len(text) > maxRecentEntry })
 }
 
 // all gives what is kept, the newest first, and how many there ever were.
-func (r *recent) all() (kept []*recentDecision, ever uint64) {
+func (r *recent) all() (kept []*decisionLine, ever uint64) {
 	ever = r.next.Load()
 	for i := range min(ever, maxRecent) {
 		if one := r.ring[(ever-1-i)%maxRecent].Load(); one != nil { // its place may be taken, and not filled yet
@@ -96,14 +83,4 @@ func (r *recent) all() (kept []*recentDecision, ever uint64) {
 		}
 	}
 	return kept, ever
-}
-
-// text is the value of a field that is text, or "".
-func (d *recentDecision) text(key string) string {
-	for i := range d.fields {
-		if d.fields[i].Key == key && d.fields[i].Type == zapcore.StringType {
-			return d.fields[i].String
-		}
-	}
-	return ""
 }

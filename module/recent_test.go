@@ -28,15 +28,15 @@ func TestRecent(t *testing.T) {
 		t.Errorf("%d of %d in an empty one", len(kept), ever)
 	}
 	for i := range maxRecent + 10 {
-		r.add(time.Unix(int64(i), 0), []zap.Field{zap.Int("i", i)})
+		r.add(&decisionLine{status: i})
 	}
 	kept, ever := r.all()
 	if len(kept) != maxRecent || ever != maxRecent+10 {
 		t.Fatalf("%d of %d", len(kept), ever)
 	}
 	for i, one := range kept {
-		if one.fields[0].Integer != int64(maxRecent+9-i) {
-			t.Fatalf("at %d is %d", i, one.fields[0].Integer)
+		if one.status != maxRecent+9-i {
+			t.Fatalf("at %d is %d", i, one.status)
 		}
 	}
 }
@@ -48,16 +48,16 @@ func TestRecentIsBounded(t *testing.T) {
 	for i := range list {
 		list[i] = long
 	}
-	r.add(time.Now(), []zap.Field{zap.String("path", "x"+long), zap.String("caller", "me"), zap.Array("codes", texts(list)), zap.Array("rules", texts{"a.rego:1"}), zap.Int("n", 1)})
+	r.add(&decisionLine{method: "GET", path: "x" + long, source: "neutron", caller: "me", judged: true, codes: list, rules: texts{"a.rego:1"}, status: 1})
 	kept, _ := r.all()
-	line, err := recentEncoder.Clone().EncodeEntry(zapcore.Entry{Time: kept[0].at}, kept[0].fields)
+	line, err := recentEncoder.Clone().EncodeEntry(zapcore.Entry{Time: kept[0].at}, []zap.Field{kept[0].field()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
 		Path, Caller string
 		Codes, Rules []string
-		N            int
+		Status       int
 	}
 	if err := json.Unmarshal(line.Bytes(), &got); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestRecentIsBounded(t *testing.T) {
 		len(got.Codes) != maxRecentList || len(got.Codes[0]) > maxRecentEntry+len("…") {
 		t.Errorf("%d bytes of text, %d entries of %d bytes", len(got.Path), len(got.Codes), len(got.Codes[0]))
 	}
-	if got.Caller != "me" || got.Rules[0] != "a.rego:1" || got.N != 1 {
+	if got.Caller != "me" || got.Rules[0] != "a.rego:1" || got.Status != 1 {
 		t.Errorf("%+v", got)
 	}
 	if list[0] != long {
@@ -82,7 +82,7 @@ func TestRecentTogether(t *testing.T) {
 		all.Go(func() {
 			for n := range 3000 {
 				text := fmt.Sprint(i, "-", n)
-				r.add(time.Now(), []zap.Field{zap.String("caller", text), zap.String("decision_id", text)})
+				r.add(&decisionLine{caller: text, id: text})
 			}
 		})
 		all.Go(func() {
@@ -111,8 +111,9 @@ func TestDecisionFilter(t *testing.T) {
 		if verdict != decision.Allow {
 			reason = decision.PolicyDeny
 		}
-		r.add(now.Add(time.Duration(i-4)*time.Minute), []zap.Field{
-			zap.String("decision_id", fmt.Sprint(i)), zap.String("verdict", string(verdict)), zap.String("reason", string(reason)), zap.String("caller", fmt.Sprint("user:", i%2)),
+		r.add(&decisionLine{
+			at: now.Add(time.Duration(i-4) * time.Minute),
+			id: fmt.Sprint(i), verdict: verdict, reason: reason, caller: fmt.Sprint("user:", i%2),
 		})
 	}
 	for query, want := range map[string]string{
@@ -156,7 +157,7 @@ func TestDecisionFilter(t *testing.T) {
 func TestDecisionsAreCounted(t *testing.T) {
 	var r recent
 	for i := range maxRecent + 5 {
-		r.add(time.Unix(int64(i), 0), []zap.Field{zap.String("verdict", []string{"allow", "deny"}[i%2])})
+		r.add(&decisionLine{at: time.Unix(int64(i), 0), verdict: []decision.Verdict{decision.Allow, decision.Deny}[i%2]})
 	}
 	filter, err := readDecisionFilter(url.Values{"verdict": {"deny"}, "limit": {"2"}}, time.Now())
 	if err != nil {
@@ -210,10 +211,10 @@ func BenchmarkLog(b *testing.B) {
 		}
 	})
 	b.Run("keep", func(b *testing.B) {
-		fields := []zap.Field{zap.String("path", "/openstack/latest/user_data"), zap.Array("codes", texts{"own_instance"})}
+		line := x.line()
 		b.ReportAllocs()
 		for b.Loop() {
-			recentDecisions.add(x.start, fields)
+			recentDecisions.add(line)
 		}
 	})
 }

@@ -52,10 +52,10 @@ func (s span) end(failed bool, why string) {
 
 // traced runs a step of a request's way as a span of its own.
 func (x *exchange) traced(name string, step func() *decision.Refusal) *decision.Refusal {
-	s := startSpan(x.r.Context(), name)
-	if s.Span == nil {
+	if x.span == nil {
 		return step()
 	}
+	s := startSpan(x.r.Context(), name)
 	returned := false
 	defer func() {
 		if !returned {
@@ -75,10 +75,10 @@ func (x *exchange) traced(name string, step func() *decision.Refusal) *decision.
 
 // traceRequest tells Caddy's own span of the request how it ended.
 func (x *exchange) traceRequest() {
-	request := span{trace.SpanFromContext(x.r.Context())}
-	if !request.IsRecording() {
+	if x.span == nil {
 		return
 	}
+	request := span{x.span}
 	request.set(x.attributes(x.reason, x.code)...)
 	request.set(
 		attribute.String("metaguard.verdict", string(x.verdict)),

@@ -22,7 +22,7 @@ import (
 func TestSpanOfAPanic(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	ctx, request := sdk.NewTracerProvider(sdk.WithSpanProcessor(recorder)).Tracer("test").Start(t.Context(), "request")
-	x := &exchange{h: &Handler{dialect: new(dialect.OpenStack)}, r: httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)}
+	x := &exchange{h: &Handler{dialect: new(dialect.OpenStack)}, r: httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx), span: request}
 	func() {
 		defer func() {
 			if cause := recover(); cause != "planted-in-the-panic" {

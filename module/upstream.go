@@ -46,7 +46,8 @@ var transportDefaults = map[string]any{
 	"protocol": "http",
 	"versions": []string{"1.1"},
 	// A connection serves one request, so that a server which sends more than
-	// one answer cannot give one caller's to another.
+	// one answer cannot give one caller's to another, and one that says nothing
+	// of closing it, but reads no second request, answers all the same.
 	"keep_alive":               map[string]any{"enabled": false},
 	"compression":              false,
 	"network_proxy":            map[string]any{"from": "none"},
@@ -150,7 +151,7 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	if err := h.provisionAddress(inner); err != nil {
 		return err
 	}
-	h.hop = &lastHop{RoundTripper: inner, pools: []*http.Transport{inner.Transport}}
+	h.hop = newLastHop(inner)
 	if err := h.provisionWaiting(ctx, transport); err != nil {
 		return err
 	}
@@ -196,6 +197,9 @@ func (h *Handler) provisionWaiting(ctx caddy.Context, raw json.RawMessage) error
 	transport.ResponseHeaderTimeout, transport.ReadTimeout = limit, limit
 	if err := transport.Provision(ctx); err != nil {
 		return fmt.Errorf("provisioning upstream: %w", err)
+	}
+	if h.hop.reuse != nil {
+		transport.Transport.DisableKeepAlives = true // a request that waits shares no connection
 	}
 	h.waitingTransport = transport
 	h.hop.waiting, h.hop.pools = transport, append(h.hop.pools, transport.Transport)
@@ -280,6 +284,11 @@ func checkHeaderOps(ops *headers.HeaderOps) error {
 	return nil
 }
 
+// keptMost is how many connections wait for further requests, where any do. Caddy's
+// own number is less than there are requests at one time, so that most would be
+// closed after one.
+const keptMost = 512
+
 // withTransportDefaults fills in what the operator left open.
 func withTransportDefaults(raw json.RawMessage) (json.RawMessage, error) {
 	settings := make(map[string]any, len(transportDefaults))
@@ -296,6 +305,9 @@ func withTransportDefaults(raw json.RawMessage) (json.RawMessage, error) {
 	if reuse, ok := settings["keep_alive"].(map[string]any); ok {
 		if _, said := reuse["enabled"]; !said {
 			_, reuse["enabled"] = reuse["idle_timeout"]
+		}
+		if _, said := reuse["max_idle_conns_per_host"]; !said {
+			reuse["max_idle_conns_per_host"] = keptMost
 		}
 	}
 	for name, value := range transportDefaults {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -147,7 +146,7 @@ func (c *upstreamCheck) begin() <-chan struct{} {
 
 // connectAll connects to all servers at once.
 func (c *upstreamCheck) connectAll() *upstreamsFound {
-	ctx, cancel := context.WithTimeout(isolated(context.Background(), netip.IPv4Unspecified()), checkTimeout)
+	ctx, cancel := context.WithTimeout(isolated(context.Background()), checkTimeout)
 	defer cancel()
 	upstreams, err := c.upstreams(ctx)
 	if err != nil {

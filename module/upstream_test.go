@@ -69,7 +69,7 @@ func TestTransportDefaults(t *testing.T) {
 	// requests.
 	for settings, reused := range map[string]bool{`{"probe_interval": 1}`: false, `{"idle_timeout": 1}`: true, `{"enabled": false, "idle_timeout": 1}`: false} {
 		filled, err := withTransportDefaults(json.RawMessage(`{"keep_alive": ` + settings + `}`))
-		if err != nil || strings.Contains(string(filled), `"enabled":true`) != reused {
+		if err != nil || strings.Contains(string(filled), `"enabled":true`) != reused || !strings.Contains(string(filled), `"max_idle_conns_per_host":512`) {
 			t.Errorf("%s: %s %v", settings, filled, err)
 		}
 	}

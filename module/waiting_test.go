@@ -79,7 +79,7 @@ func (n named) RoundTrip(*http.Request) (*http.Response, error) {
 // Only who waits has the time of those who wait.
 func TestWhoWaitsHasTime(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	waiting := r.WithContext(context.WithValue(r.Context(), waitingKey{}, true))
+	waiting := r.WithContext(&hopContext{Context: r.Context(), waits: true})
 	for _, test := range []struct {
 		hop  *lastHop
 		r    *http.Request

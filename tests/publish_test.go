@@ -330,7 +330,7 @@ func TestMetrics(t *testing.T) {
 		"dialect":   {"openstack"},
 		"what":      {"json_member", "listing_entry", "password_key"},
 		"result":    {"ok", "failed", "same", "different", "dropped", "hit", "miss", "conflict", "corrupt", "timeout", "identified"},
-		"reason":    {"lost", "buffer_full", "rate_limit", "encoding"}, // of events that were dropped
+		"reason":    {"lost", "buffer_full", "rate_limit", "encoding", "write_failed"}, // of events and log lines that were dropped
 		"site":      {m.address},
 		"source":    {"remote_ip", "none"},
 		"operation": {"load", "swap", "reset"},

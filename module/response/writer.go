@@ -5,6 +5,7 @@ package response
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -73,8 +74,8 @@ func (w *Writer) WriteHeader(status int) {
 		return
 	}
 	w.answer.Status = status
-	w.answer.Header = w.header.Clone()
-	if status != http.StatusNotModified { // which may declare what it does not send
+	w.answer.Header = maps.Clone(w.header) // whoever adds a value makes another list of them
+	if status != http.StatusNotModified {  // which may declare what it does not send
 		w.declare(w.answer.Header["Content-Length"])
 	}
 }

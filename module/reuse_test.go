@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/metaguard/metaguard/module/canonical"
+	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/dialect"
+)
+
+// rawServer answers each request on a connection with what it is told, and knows
+// on which connection each came.
+type rawServer struct {
+	net.Listener
+	answers func(conn, request int) string
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func startRaw(t *testing.T, answers func(conn, request int) string) *rawServer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &rawServer{Listener: listener, answers: answers}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.conns = append(s.conns, conn)
+			number := len(s.conns)
+			s.mu.Unlock()
+			go s.serve(conn, number)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, conn := range s.conns {
+			_ = conn.Close()
+		}
+	})
+	return s
+}
+
+func (s *rawServer) serve(conn net.Conn, number int) {
+	from := bufio.NewReader(conn)
+	for request := 1; ; request++ {
+		if _, err := http.ReadRequest(from); err != nil {
+			return
+		}
+		now := s.answers(number, request)
+		if _, err := io.WriteString(conn, now); err != nil {
+			return
+		}
+	}
+}
+
+// say has the server say something on a connection that nobody asked for.
+func (s *rawServer) say(t *testing.T, conn int, text string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := io.WriteString(s.conns[conn-1], text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *rawServer) accepted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// exactly is an answer that says its length.
+func exactly(body string) string {
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
+func sharing(t *testing.T) *lastHop {
+	t.Helper()
+	if !peekSupported {
+		t.Skip("connections are not used again here")
+	}
+	inner := &reverseproxy.HTTPTransport{Versions: []string{"1.1"}, Transport: &http.Transport{DialContext: new(net.Dialer).DialContext}}
+	hop := newLastHop(inner)
+	if hop.reuse == nil {
+		t.Fatal("nothing is used again")
+	}
+	t.Cleanup(hop.closeIdle)
+	return hop
+}
+
+// asked is what a request is answered.
+func asked(t *testing.T, hop *lastHop, s *rawServer, shares bool) string {
+	t.Helper()
+	ctx := isolated(t.Context())
+	ctx.shares = shares
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Addr().String()+"/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := hop.RoundTrip(r)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	if err := answer.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// Reads share a connection once the server has shown that its answers have a
+// length; what is a secret never does.
+func TestConnectionsAreShared(t *testing.T) {
+	server := startRaw(t, func(conn, request int) string { return exactly(fmt.Sprint(conn, " ", request)) })
+	hop := sharing(t)
+	for i, step := range []struct {
+		shares bool
+		want   string
+	}{
+		{true, "1 1"}, // it says that it closes the connection
+		{true, "2 1"}, {true, "2 2"}, {true, "2 3"},
+		{false, "3 1"}, {false, "4 1"},
+		{true, "2 4"},
+	} {
+		if got := asked(t, hop, server, step.shares); got != step.want {
+			t.Fatalf("%d: %q, want %q", i, got, step.want)
+		}
+	}
+}
+
+// A server that sends more than it was asked for gives nothing of it to anybody,
+// whenever it does so.
+func TestUnaskedAnswersGoNowhere(t *testing.T) {
+	const planted = "planted"
+	for name, behind := range map[string]string{
+		"an answer":   exactly(planted),
+		"a byte":      "x",
+		"line ends":   "\r\n",
+		"a large one": exactly(strings.Repeat(planted, 10_000)),
+	} {
+		server := startRaw(t, func(conn, request int) string {
+			answer := exactly(fmt.Sprint(conn, " ", request))
+			if request == 2 {
+				answer += behind
+			}
+			return answer
+		})
+		hop := sharing(t)
+		for i, want := range []string{"1 1", "2 1", "2 2", "3 1", "3 2", "4 1"} {
+			if got := asked(t, hop, server, true); got != want {
+				t.Errorf("%s at once, %d: %q, want %q", name, i, got, want)
+			}
+		}
+
+		server = startRaw(t, func(conn, request int) string { return exactly(fmt.Sprint(conn, " ", request)) })
+		hop = sharing(t)
+		for i, want := range []string{"1 1", "2 1", "2 2"} {
+			if got := asked(t, hop, server, true); got != want {
+				t.Fatalf("%s later, %d: %q, want %q", name, i, got, want)
+			}
+		}
+		server.say(t, 2, behind)
+		if got := asked(t, hop, server, true); got != "3 1" {
+			t.Errorf("%s later: %q", name, got)
+		}
+	}
+}
+
+// Where one answer has no length, no connection serves two requests.
+func TestInexactAnswersEndSharing(t *testing.T) {
+	chunked := func(body string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	}
+	server := startRaw(t, func(conn, request int) string {
+		if conn == 2 && request == 2 {
+			return chunked("2 2")
+		}
+		return exactly(fmt.Sprint(conn, " ", request))
+	})
+	hop := sharing(t)
+	for i, want := range []string{"1 1", "2 1", "2 2", "3 1", "4 1"} {
+		if got := asked(t, hop, server, true); got != want {
+			t.Fatalf("%d: %q, want %q", i, got, want)
+		}
+	}
+	if server.accepted() != 4 {
+		t.Errorf("%d connections", server.accepted())
+	}
+}
+
+// Many at once get each their own answer, whatever the server adds.
+func TestSharingTogether(t *testing.T) {
+	var mu sync.Mutex
+	number := 0
+	server := startRaw(t, func(conn, request int) string {
+		mu.Lock()
+		defer mu.Unlock()
+		number++
+		answer := exactly(fmt.Sprint(conn, " ", request))
+		if number%7 == 0 {
+			answer += exactly("planted")
+		}
+		return answer
+	})
+	hop := sharing(t)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 200 {
+				if got := asked(t, hop, server, true); strings.Contains(got, "planted") || strings.Contains(got, "error") {
+					t.Errorf("answered %q", got)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := server.accepted(); n > 1200 {
+		t.Errorf("%d connections for 1600 requests", n)
+	}
+}
+
+// Only reads of what is no secret share connections.
+func TestReusable(t *testing.T) {
+	for _, test := range []struct {
+		method   string
+		resource decision.Resource
+		part     dialect.Transaction
+		want     bool
+	}{
+		{"GET", decision.Resource{Kind: decision.KindMetadata, Action: decision.Read}, 0, true},
+		{"GET", decision.Resource{Kind: decision.KindListing, Action: decision.Read}, 0, true},
+		{"GET", decision.Resource{Kind: decision.KindUserdata, Action: decision.Read, Sensitive: true}, 0, false},
+		{"GET", decision.Resource{Kind: decision.KindPassword, Action: decision.Read}, 0, false},
+		{"GET", decision.Resource{Kind: decision.KindCredentials, Action: decision.Read}, 0, false},
+		{"GET", decision.Resource{Kind: decision.KindUnknown, Action: decision.Read}, 0, false},
+		{"GET", decision.Resource{Kind: decision.KindMetadata, Action: decision.Read}, dialect.TransactionRead, false},
+		{"POST", decision.Resource{Kind: decision.KindMetadata, Action: decision.Write}, 0, false},
+		{"PUT", decision.Resource{Kind: decision.KindMetadata, Action: decision.Read}, 0, false},
+	} {
+		x := &exchange{request: &canonical.Request{Method: test.method}, match: dialect.Match{Resource: test.resource, Transaction: test.part}}
+		if x.reusable() != test.want {
+			t.Errorf("%s %+v: %v", test.method, test.resource, !test.want)
+		}
+	}
+}
+
+// An answer ends where net/http says so, or it is not known where.
+func TestAnswerEnd(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	for text, exact := range map[string]bool{
+		exactly("hello"): true,
+		exactly(""):      true,
+		"HTTP/1.1 404 Not Found\nContent-Length: 2\n\nno":                  true,
+		"HTTP/1.1 200\r\ncontent-length:   3\t\r\n\r\nxyz":                 true,
+		ok + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nxyz":           false,
+		ok + "Content-Length: 3, 3\r\n\r\nxyz":                             false,
+		ok + "Content-Length: +3\r\n\r\nxyz":                               false,
+		ok + "Content-Length: 3\r\nTransfer-Encoding: identity\r\n\r\nxyz": false,
+		ok + "Content-Length : 3\r\n\r\nxyz":                               false,
+		ok + "X: y\r\n Content-Length: 3\r\n\r\nxyz":                       false,
+		ok + "X: y\rz\r\nContent-Length: 3\r\n\r\nxyz":                     false,
+		ok + "\r\nxyz": false,
+		"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nxyz":        false,
+		"HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n":   false,
+		"HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n": false,
+		"HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\n":  false,
+		"HTTP/1.1 2000 OK\r\nContent-Length: 3\r\n\r\nxyz":       false,
+		"nonsense": false,
+	} {
+		for _, size := range []int{1, 2, 7, len(text)} {
+			var e answerEnd
+			for part := []byte(text); len(part) > 0; part = part[min(size, len(part)):] {
+				if rest := e.add(part[:min(size, len(part))]); rest != 0 {
+					t.Errorf("%q in parts of %d: %d bytes too many", text, size, rest)
+				}
+			}
+			if e.exact != exact || e.ended() != exact {
+				t.Errorf("%q in parts of %d: %+v", text, size, e)
+			}
+		}
+	}
+}
+
+// Where an answer ends exactly, net/http takes it to end there, too.
+func FuzzAnswerEnd(f *testing.F) {
+	f.Add([]byte(exactly("hello") + "more"))
+	f.Add([]byte("HTTP/1.1 200 OK\nContent-Length: 1\n\nxy"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var e answerEnd
+		rest := e.add(text)
+		if !e.ended() {
+			return
+		}
+		from := bytes.NewReader(text)
+		answer, err := http.ReadResponse(bufio.NewReader(iotest.OneByteReader(from)), &http.Request{Method: http.MethodGet})
+		if err != nil {
+			return // nobody gets it
+		}
+		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if from.Len() > rest {
+			t.Errorf("%q: net/http left %d bytes, and %d are beyond the end", text, from.Len(), rest)
+		}
+		if from.Len() < rest {
+			t.Errorf("%q: net/http read %d bytes beyond the end", text, rest-from.Len())
+		}
+	})
+}
