@@ -16,7 +16,7 @@ import (
 )
 
 // DefaultCache is how many verdicts an [Engine] remembers.
-const DefaultCache = 65_536
+const DefaultCache = 131_072
 
 // maxShared is how many different verdicts are kept once for all inputs that
 // have them.

@@ -5,11 +5,13 @@ package policy
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/open-policy-agent/opa/v1/ast"
 	"pgregory.net/rapid"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -263,3 +265,24 @@ func cacheAgrees(t *rapid.T) {
 func TestCacheAgrees(t *testing.T) { rapid.Check(t, cacheAgrees) }
 
 func FuzzCacheAgrees(f *testing.F) { f.Fuzz(rapid.MakeFuzz(cacheAgrees)) }
+
+// BenchmarkCacheMemory measures what a remembered verdict takes, in bytes of heap.
+func BenchmarkCacheMemory(b *testing.B) {
+	for b.Loop() {
+		c, err := newVerdictCache(DefaultCache, dependence{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		result := Result{Decision: decision.Decision{Allow: true}, Reason: decision.PolicyAllow, Output: ast.String("x")}
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range DefaultCache {
+			c.remember(inputKey{byte(i), byte(i >> 8), byte(i >> 16)}, &result)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/DefaultCache, "B/verdict")
+		runtime.KeepAlive(c)
+	}
+}
