@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +164,9 @@ func TestEC2SDKWithoutTokens(t *testing.T) {
 	}
 }
 
+// timesIn are the times of an answer, which go on from one to the next.
+var timesIn = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d`)
+
 // A crawl of Amazon's mock is the same through Metaguard as without it.
 func TestEC2MockCrawl(t *testing.T) {
 	t.Parallel()
@@ -180,7 +184,8 @@ func TestEC2MockCrawl(t *testing.T) {
 		t.Errorf("%d found, and %d directly", len(guarded), len(direct))
 	}
 	for path, body := range direct {
-		if got := guarded[path]; got != body && !strings.Contains(body, "T2") && !strings.Contains(body, "GMT") && !strings.HasPrefix(body, "404") { // times go on
+		got := guarded[path]
+		if timesIn.ReplaceAllString(got, "") != timesIn.ReplaceAllString(body, "") && !strings.Contains(body, "GMT") && !strings.HasPrefix(body, "404") {
 			t.Errorf("%s: %q, directly %q", path, got, body)
 		}
 	}
