@@ -37,7 +37,7 @@ type lastHop struct {
 func newLastHop(inner *reverseproxy.HTTPTransport) *lastHop {
 	hop := &lastHop{RoundTripper: inner, pools: []*http.Transport{inner.Transport}}
 	single := once(inner) // before newReuse, which changes how inner connects
-	if hop.reuse = newReuse(inner); hop.reuse != nil {
+	if hop.reuse = newReuse(inner); hop.reuse != nil || mustCheck(inner) {
 		hop.RoundTripper = single
 	}
 	return hop
@@ -70,7 +70,7 @@ func (t *lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
 	if hop != nil && hop.asserted != nil {
 		r = signed(r, hop.asserted)
 	}
-	answer, conn, err := t.send(r, hop)
+	answer, use, err := t.send(r, hop)
 	if err != nil {
 		t.done()
 		return nil, plainError(err)
@@ -81,12 +81,12 @@ func (t *lastHop) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, decision.Refuse(decision.ResponseUnreadable, "switching_protocols")
 	}
 	t.reuse.learn(answer)
-	answer.Body = plainBody{answer.Body, t, conn}
+	answer.Body = plainBody{answer.Body, t, use}
 	return answer, nil
 }
 
 // send chooses the connection. It gives that of a request that shares one.
-func (t *lastHop) send(r *http.Request, hop *hopContext) (*http.Response, *checkedConn, error) {
+func (t *lastHop) send(r *http.Request, hop *hopContext) (*http.Response, connUse, error) {
 	if hop != nil && hop.shares && t.reuse.allows() {
 		return t.reuse.roundTrip(r)
 	}
@@ -95,7 +95,7 @@ func (t *lastHop) send(r *http.Request, hop *hopContext) (*http.Response, *check
 		transport = t.waiting
 	}
 	answer, err := transport.RoundTrip(r)
-	return answer, nil, err
+	return answer, connUse{}, err
 }
 
 // signed is the request with further headers. Its own are reverse_proxy's, which
@@ -116,16 +116,14 @@ func signed(r *http.Request, asserted http.Header) *http.Request {
 // plainBody is an answer's body whose errors quote nothing.
 type plainBody struct {
 	io.ReadCloser
-	hop  *lastHop
-	conn *checkedConn // nil: it serves this request only
+	hop *lastHop
+	use connUse // none: the connection serves this request only
 }
 
 // Close ends the request.
 func (b plainBody) Close() error {
 	err := b.ReadCloser.Close()
-	if b.conn != nil && !b.conn.exact() {
-		_ = b.conn.Close()
-	}
+	b.use.end()
 	b.hop.done()
 	return err
 }

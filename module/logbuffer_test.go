@@ -151,6 +151,54 @@ func TestLogQueueThatFails(t *testing.T) {
 	}
 }
 
+// Where the lines of each request must be written, none is taken while they are not.
+func TestLogQueueRefusesWhatItCannotWrite(t *testing.T) {
+	to := &sink{err: errors.New("the disk is full")}
+	q := newLogQueue(to, 1<<20, time.Millisecond, true)
+	line := []byte("x\n")
+	write := func() { _, _ = q.Write(line) } // never fails
+	write()
+	eventually(t, "requests are refused", func() bool { return fullLogs.Load() == 1 })
+	to.mu.Lock()
+	to.err = nil
+	to.mu.Unlock()
+	write() // of a request that is refused
+	eventually(t, "requests are served again", func() bool { return fullLogs.Load() == 0 && to.lines() == 1 })
+	to.mu.Lock()
+	to.err = errors.New("the disk is full")
+	to.mu.Unlock()
+	write()
+	eventually(t, "requests are refused again", func() bool { return fullLogs.Load() == 1 })
+	if _ = q.Close(); fullLogs.Load() != 0 {
+		t.Error("a log that was closed refuses requests")
+	}
+}
+
+// A line that comes after the end is written, or counted, and waits for no writer that
+// takes no more.
+func TestLogQueueAfterItsEnd(t *testing.T) {
+	to := new(sink)
+	q := newLogQueue(to, 1<<20, time.Hour, false)
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Write([]byte("last words\n")); err != nil || to.lines() != 1 {
+		t.Errorf("%v, %d lines", err, to.lines())
+	}
+	failed := testutil.ToFloat64(logLinesDropped.failed)
+	to.err = errors.New("closed")
+	if _, err := q.Write([]byte("x\n")); err != nil {
+		t.Error(err)
+	}
+	q.stuck, to.gate = true, make(chan struct{})
+	if _, err := q.Write([]byte("x\n")); err != nil {
+		t.Error(err)
+	}
+	if got := testutil.ToFloat64(logLinesDropped.failed) - failed; got != 2 {
+		t.Errorf("%v lines are counted as lost", got)
+	}
+}
+
 // A batch ends with a line.
 func TestFirstLines(t *testing.T) {
 	short, long := strings.Repeat("x", 999)+"\n", strings.Repeat("y", 2*logBatch)+"\n"

@@ -4,6 +4,7 @@ package module
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,9 @@ type logQueue struct {
 	writing int // bytes
 	spare   []byte
 	full    bool // counts in fullLogs
+	failing bool // the last batch was not written
 	closed  bool // lines go straight to the writer
+	stuck   bool // the writer takes no more
 
 	filled  chan struct{} // there is something to write
 	batch   chan struct{} // there is a batch of it
@@ -45,7 +48,8 @@ type logQueue struct {
 
 // newLogQueue begins to write to a writer, and closes it in the end. With refuse,
 // requests are refused while the last eighth of it, which is for those on their way,
-// is in use.
+// is in use, and after a batch that could not be written: the lines of refused
+// requests try again.
 func newLogQueue(to io.WriteCloser, size int, interval time.Duration, refuse bool) *logQueue {
 	q := &logQueue{
 		to: to, size: size, interval: interval, mark: size - size/8,
@@ -62,9 +66,16 @@ func newLogQueue(to io.WriteCloser, size int, interval time.Duration, refuse boo
 // the standard error, and wait for it.
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
-	if q.closed {
+	if q.closed { // such as for the last words of the process
+		stuck := q.stuck
 		q.mu.Unlock()
-		return q.to.Write(line) // such as the last words of the process
+		if !stuck {
+			if _, err := q.to.Write(line); err == nil {
+				return len(line), nil
+			}
+		}
+		logLinesDropped.failed.Inc()
+		return len(line), nil
 	}
 	if len(q.waiting)+q.writing+len(line) > q.size {
 		q.mu.Unlock()
@@ -95,7 +106,7 @@ func signal(wake chan<- struct{}) {
 
 // noteFull counts this log among those that are full, or not any more.
 func (q *logQueue) noteFull() {
-	full := len(q.waiting)+q.writing >= q.mark
+	full := len(q.waiting)+q.writing >= q.mark || q.failing && q.mark <= q.size
 	switch {
 	case full && !q.full:
 		fullLogs.Add(1)
@@ -137,17 +148,22 @@ func (q *logQueue) flush() (more bool) {
 	q.waiting, q.writing = q.spare[:0], len(lines)
 	q.spare = nil
 	q.mu.Unlock()
+	failing := false
 	for rest := lines; len(rest) > 0; {
 		batch := firstLines(rest)
 		rest = rest[len(batch):]
 		if _, err := q.to.Write(batch); err != nil {
 			logLinesDropped.failed.Add(float64(bytes.Count(batch, newline)))
+			failing = true
 		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if cap(lines) <= 4*logBatch { // what one burst needed is not kept
 		q.spare = lines[:0]
+	}
+	if len(lines) > 0 {
+		q.failing = failing
 	}
 	q.writing = 0
 	q.noteFull()
@@ -177,6 +193,9 @@ func firstLines(lines []byte) []byte {
 	return lines
 }
 
+// errLogStuck is the end of a log whose writer takes no more.
+var errLogStuck = errors.New("the writer of a log takes no more: what waited is lost")
+
 // Close writes what waits and closes the writer. Where the writer takes no more,
 // what waits is lost, and counted.
 func (q *logQueue) Close() error {
@@ -190,12 +209,18 @@ func (q *logQueue) Close() error {
 	close(q.closing)
 	select {
 	case <-q.done:
+		q.mu.Lock()
+		q.failing = false // what is at an end refuses nobody
+		q.noteFull()
+		q.mu.Unlock()
 	case <-time.After(logCloseTimeout):
 		q.mu.Lock()
 		logLinesDropped.failed.Add(float64(bytes.Count(q.waiting, newline)))
-		q.waiting, q.writing = nil, 0
+		q.waiting, q.writing, q.stuck, q.failing = nil, 0, true, false
 		q.noteFull()
 		q.mu.Unlock()
+		go func() { _ = q.to.Close() }() // which may wait for the write that hangs
+		return errLogStuck
 	}
 	return q.to.Close()
 }

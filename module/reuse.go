@@ -68,8 +68,15 @@ func newReuse(inner *reverseproxy.HTTPTransport) *reuse {
 
 // canReuse tells whether connections of a transport can be checked.
 func canReuse(inner *reverseproxy.HTTPTransport) bool {
-	return peekSupported && inner.TLS == nil && inner.ProxyProtocol == "" && slices.Equal(inner.Versions, []string{"1.1"}) &&
+	return mustCheck(inner) && peekSupported && inner.ProxyProtocol == "" &&
 		inner.MaxConnsPerHost == 0 // which would count each transport's by itself
+}
+
+// mustCheck tells whether connections of a transport serve one request each if they
+// cannot be checked. Those that are encrypted, or serve several requests at once,
+// are their server's to keep apart.
+func mustCheck(inner *reverseproxy.HTTPTransport) bool {
+	return inner.TLS == nil && slices.Equal(inner.Versions, []string{"1.1"})
 }
 
 // once is the same transport with one request on each connection.
@@ -111,12 +118,13 @@ func (u *reuse) learn(answer *http.Response) {
 // roundTrip sends a request on a connection that others have used, if there is a
 // good one. It also gives the connection, which is to be closed after the answer if
 // that was not exact.
-func (u *reuse) roundTrip(r *http.Request) (*http.Response, *checkedConn, error) {
-	var used *checkedConn
+func (u *reuse) roundTrip(r *http.Request) (*http.Response, connUse, error) {
+	var used connUse
 	took := func(info httptrace.GotConnInfo) {
 		if conn, ok := info.Conn.(*checkedConn); ok {
-			used = conn
-			conn.take()
+			used = conn.take()
+		} else { // an encrypted one to a proxy on the way: it serves this request only
+			u.state.Store(reuseNever)
 		}
 	}
 	trace := httptrace.ContextClientTrace(r.Context()) // reverse_proxy's own, of this request alone
@@ -141,7 +149,7 @@ type checkedConn struct {
 
 	mu     sync.Mutex
 	answer answerEnd
-	used   bool // by a request; net/http may have dialed for one that then took another
+	uses   int  // by requests; net/http may have dialed for one that then took another
 	sent   bool // a part of the request
 	spoilt bool // for good
 	peek   func(fd uintptr)
@@ -157,19 +165,36 @@ func checkConn(conn net.Conn, timeout time.Duration) *checkedConn {
 	return c
 }
 
+// connUse is one request's use of a connection; the zero value is of none.
+type connUse struct {
+	conn   *checkedConn
+	number int
+}
+
+// end closes the connection after an answer that was not exact. net/http may have
+// given it to the next request before the end of the answer was read: that one has
+// looked at it itself, see take.
+func (u connUse) end() {
+	if u.conn != nil && !u.conn.exactOrTaken(u.number) {
+		_ = u.conn.Close()
+	}
+}
+
 // take gives the connection to the next request.
-func (c *checkedConn) take() {
+func (c *checkedConn) take() connUse {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.used && !c.answer.ended() || !c.isQuiet() {
+	if c.uses > 0 && !c.answer.ended() || !c.isQuiet() {
 		c.spoilt = true
 	}
 	c.answer.reset()
-	c.used, c.sent = true, false
+	c.uses++
+	c.sent = false
 	if c.timeout > 0 {
 		// net/http has been reading since the last answer, or since it dialed.
 		_ = c.SetReadDeadline(time.Now().Add(c.timeout))
 	}
+	return connUse{c, c.uses}
 }
 
 // isQuiet tells whether nothing has come that was not read, not even the end.
@@ -178,12 +203,12 @@ func (c *checkedConn) isQuiet() bool {
 	return c.raw != nil && c.raw.Control(c.peek) == nil && c.peeked
 }
 
-// exact tells whether the connection can serve another request after this answer,
-// of which the header has come.
-func (c *checkedConn) exact() bool {
+// exactOrTaken tells whether the connection can serve another request after the
+// answer to this one, of which the header has come, or does so already.
+func (c *checkedConn) exactOrTaken(number int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.spoilt && c.answer.exact
+	return c.uses != number || !c.spoilt && c.answer.exact
 }
 
 // Write sends a part of a request. Its error means that nothing was sent.

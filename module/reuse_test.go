@@ -332,3 +332,60 @@ func FuzzAnswerEnd(f *testing.F) {
 		}
 	})
 }
+
+// An answer that is closed late, when its connection serves the next request
+// already, does that one no harm.
+func TestLateCloseHarmsNobody(t *testing.T) {
+	came, goOn := make(chan struct{}), make(chan struct{})
+	server := startRaw(t, func(conn, request int) string {
+		if conn == 2 && request == 3 {
+			close(came)
+			<-goOn
+		}
+		return exactly(fmt.Sprint(conn, " ", request))
+	})
+	hop := sharing(t)
+	for _, want := range []string{"1 1", "2 1"} {
+		if got := asked(t, hop, server, true); got != want {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	}
+	ctx := isolated(t.Context())
+	ctx.shares = true
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+server.Addr().String()+"/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, err := hop.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(late.Body); err != nil {
+		t.Fatal(err)
+	}
+	next := make(chan string, 1)
+	go func() { next <- asked(t, hop, server, true) }()
+	<-came
+	if err := late.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	close(goOn)
+	if got := <-next; got != "2 3" || server.accepted() != 2 {
+		t.Errorf("%q on %d connections", got, server.accepted())
+	}
+}
+
+// Where connections cannot be checked, each serves one request, whatever it is.
+func TestUncheckedConnectionsAreNotShared(t *testing.T) {
+	server := startRaw(t, func(conn, request int) string { return exactly(fmt.Sprint(conn, " ", request)) })
+	hop := newLastHop(&reverseproxy.HTTPTransport{
+		Versions: []string{"1.1"}, MaxConnsPerHost: 5,
+		Transport: &http.Transport{DialContext: new(net.Dialer).DialContext, MaxConnsPerHost: 5},
+	})
+	t.Cleanup(hop.closeIdle)
+	for i, shares := range []bool{true, true, false} {
+		if got, want := asked(t, hop, server, shares), fmt.Sprint(i+1, " 1"); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

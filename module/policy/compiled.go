@@ -114,6 +114,7 @@ type Result struct {
 	input   ast.Value
 	asked   *decision.Input   // what input is made of when it is needed
 	bundles map[string]string // revisions by name
+	exact   bool              // what Rules say
 }
 
 // Input is the document that was judged; nil if there was none. It is not for
@@ -198,20 +199,21 @@ func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
 		return result
 	}
 	result.Output, result.Decision, result.Reason, result.Err = verdictOf(results, q.Input)
-	result.Rules = p.rulesOf(ctx, start, q, &result)
+	result.Rules, result.exact = p.rulesOf(ctx, start, q, &result)
 	return result
 }
 
 // rulesOf names the rules that gave the codes of a decision. Where several
-// rules can give the same code, the question is asked once more, with a trace.
-func (p *Policy) rulesOf(ctx context.Context, start time.Time, q Query, result *Result) []string {
+// rules can give the same code, the question is asked once more, with a trace;
+// exact is false where that gave no answer, and all of them are named.
+func (p *Policy) rulesOf(ctx context.Context, start time.Time, q Query, result *Result) (named []string, exact bool) {
 	rules := &p.rules.refuses
 	if result.Decision.Allow {
 		rules = &p.rules.allows
 	}
 	places, ambiguous := rules.of(result.Decision.Reasons)
 	if !ambiguous {
-		return places
+		return places, true
 	}
 	tracer := newRuleTracer(places)
 	q.Tracer, q.Print = tracer, func(string, int, string) {}
@@ -221,12 +223,12 @@ func (p *Policy) rulesOf(ctx context.Context, start time.Time, q Query, result *
 		defer cancel()
 	}
 	if _, reason, _ := p.eval(ctx, q, result); reason != "" {
-		return places
+		return places, false
 	}
 	if found := rules.among(result.Decision.Reasons, tracer.succeeded); len(found) > 0 {
-		return found
+		return found, true
 	}
-	return places
+	return places, true
 }
 
 // eval evaluates the entrypoint within the timeout. A reason means that there

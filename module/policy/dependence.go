@@ -3,7 +3,9 @@
 package policy
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -47,6 +49,12 @@ func (d *dependence) read(part any) {
 		case ast.Ref:
 			d.readRef(node)
 			return true
+		case *ast.Expr:
+			if terms, ok := node.Terms.([]*ast.Term); ok {
+				d.readCall(terms)
+			}
+		case ast.Call:
+			d.readCall(node)
 		case ast.Var:
 			if node.Equal(ast.InputRootDocument.Value) {
 				d.requestID, d.sessionAge = true, true
@@ -72,6 +80,9 @@ func (d *dependence) readRef(ref ast.Ref) {
 		d.prints = d.prints || name == ast.InternalPrint.Name || name == ast.Print.Name
 		d.world = d.world || ast.BuiltinMap[name] != nil && asksOutside(name)
 	}
+	if _, isVar := ref[0].Value.(ast.Var); !isVar {
+		d.read(ref[0].Value)
+	}
 	for _, term := range ref[1:] { // what it is looked up by can be a reference itself
 		d.read(term)
 	}
@@ -91,9 +102,30 @@ func canReach(ref ast.Ref, path []ast.String) bool {
 	return true
 }
 
+// unmarked are builtins that answer otherwise at other times although OPA does not
+// say so: the first two judge certificates by the clock, unless they are given
+// another time (topdown/crypto.go), and the last can show addresses in memory.
+var unmarked = []string{
+	"crypto.x509.parse_and_verify_certificates", "crypto.x509.parse_and_verify_certificates_with_options",
+	"strings.render_template",
+}
+
 // asksOutside tells whether a builtin may answer the same question otherwise.
 func asksOutside(name string) bool {
 	known, ok := ast.BuiltinMap[name]
 	_, forbidden := reasonsForbidden[name]
-	return !ok || known.Nondeterministic || forbidden
+	return !ok || known.Nondeterministic || forbidden || slices.Contains(unmarked, name)
+}
+
+// showsAddress finds the verb of sprintf that shows an address in memory, in a
+// format that is known.
+var showsAddress = regexp.MustCompile(`%[^a-zA-Z%]*p`)
+
+// readCall takes in what a function is called with, where that matters.
+func (d *dependence) readCall(terms []*ast.Term) {
+	if len(terms) < 2 || terms[0].String() != ast.Sprintf.Name {
+		return
+	}
+	format, known := terms[1].Value.(ast.String)
+	d.world = d.world || !known || showsAddress.MatchString(strings.ReplaceAll(string(format), "%%", ""))
 }

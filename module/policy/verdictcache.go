@@ -62,9 +62,9 @@ func newVerdictCache(size int, depends dependence) (*verdictCache, error) {
 }
 
 // remember keeps a verdict, if it is one: errors and timeouts are asked for
-// anew.
+// anew, and so is what could not be explained in time.
 func (c *verdictCache) remember(key inputKey, result *Result) {
-	if result.Reason != decision.PolicyAllow && result.Reason != decision.PolicyDeny {
+	if result.Reason != decision.PolicyAllow && result.Reason != decision.PolicyDeny || !result.exact {
 		return
 	}
 	c.entries.Set(key, c.share(result))

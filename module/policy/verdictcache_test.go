@@ -273,7 +273,7 @@ func BenchmarkCacheMemory(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		result := Result{Decision: decision.Decision{Allow: true}, Reason: decision.PolicyAllow, Output: ast.String("x")}
+		result := Result{Decision: decision.Decision{Allow: true}, Reason: decision.PolicyAllow, Output: ast.String("x"), exact: true}
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
