@@ -18,6 +18,7 @@ import (
 	"github.com/metaguard/metaguard/module/dialect"
 	"github.com/metaguard/metaguard/module/identity"
 	"github.com/metaguard/metaguard/module/policy"
+	"github.com/metaguard/metaguard/module/response"
 )
 
 // usualExchange is a request that was allowed and answered.
@@ -58,7 +59,7 @@ func steps(tb testing.TB) map[string]struct {
 	if refusal := x.h.assertion.Set(asserted, x.target); refusal != nil {
 		tb.Fatal(refusal)
 	}
-	var end answerEnd
+	var end response.AnswerEnd
 	answer := []byte(exactly("hello"))
 	return map[string]struct {
 		most float64
@@ -68,7 +69,7 @@ func steps(tb testing.TB) map[string]struct {
 		"classify":     {0, func() { _ = x.classify() }},
 		"outgoing":     {21, func() { x.request.Header = nil; _, _ = x.outgoing(x.r.Context()) }},
 		"sign":         {2, func() { _ = signed(request, asserted) }},
-		"answer end":   {0, func() { end.reset(); _ = end.add(answer) }},
+		"answer end":   {0, func() { end.Reset(); _ = end.Add(answer) }},
 		"variables":    {10, func() { x.shown = shown{}; x.setVariables() }},
 		"no variables": {0, x.setVariables},
 		"log and keep": {1, x.log},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/dialect"
+	"github.com/metaguard/metaguard/module/response"
 )
 
 // reuse keeps connections to the legacy server for further requests, where the
@@ -148,7 +149,7 @@ type checkedConn struct {
 	timeout time.Duration   // of a read
 
 	mu     sync.Mutex
-	answer answerEnd
+	answer response.AnswerEnd
 	uses   int  // by requests; net/http may have dialed for one that then took another
 	sent   bool // a part of the request
 	spoilt bool // for good
@@ -184,10 +185,10 @@ func (u connUse) end() {
 func (c *checkedConn) take() connUse {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.uses > 0 && !c.answer.ended() || !c.isQuiet() {
+	if c.uses > 0 && !c.answer.Ended() || !c.isQuiet() {
 		c.spoilt = true
 	}
-	c.answer.reset()
+	c.answer.Reset()
 	c.uses++
 	c.sent = false
 	if c.timeout > 0 {
@@ -208,7 +209,7 @@ func (c *checkedConn) isQuiet() bool {
 func (c *checkedConn) exactOrTaken(number int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.uses != number || !c.spoilt && c.answer.exact
+	return c.uses != number || !c.spoilt && c.answer.Exact()
 }
 
 // Write sends a part of a request. Its error means that nothing was sent.
@@ -231,11 +232,11 @@ func (c *checkedConn) Read(p []byte) (int, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.spoilt || !c.sent || c.answer.ended() {
+	if c.spoilt || !c.sent || c.answer.Ended() {
 		c.spoilt = true
 		return 0, errUnasked
 	}
-	if rest := c.answer.add(p[:n]); rest > 0 {
+	if rest := c.answer.Add(p[:n]); rest > 0 {
 		c.spoilt = true // the answer itself is whole, and passes
 		return n - rest, nil
 	}

@@ -4,7 +4,6 @@ package module
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/iotest"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
@@ -143,8 +141,11 @@ func TestConnectionsAreShared(t *testing.T) {
 		want   string
 	}{
 		{true, "1 1"}, // it says that it closes the connection
-		{true, "2 1"}, {true, "2 2"}, {true, "2 3"},
-		{false, "3 1"}, {false, "4 1"},
+		{true, "2 1"},
+		{true, "2 2"},
+		{true, "2 3"},
+		{false, "3 1"},
+		{false, "4 1"},
 		{true, "2 4"},
 	} {
 		if got := asked(t, hop, server, step.shares); got != step.want {
@@ -267,70 +268,6 @@ func TestReusable(t *testing.T) {
 			t.Errorf("%s %+v: %v", test.method, test.resource, !test.want)
 		}
 	}
-}
-
-// An answer ends where net/http says so, or it is not known where.
-func TestAnswerEnd(t *testing.T) {
-	const ok = "HTTP/1.1 200 OK\r\n"
-	for text, exact := range map[string]bool{
-		exactly("hello"): true,
-		exactly(""):      true,
-		"HTTP/1.1 404 Not Found\nContent-Length: 2\n\nno":                  true,
-		"HTTP/1.1 200\r\ncontent-length:   3\t\r\n\r\nxyz":                 true,
-		ok + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nxyz":           false,
-		ok + "Content-Length: 3, 3\r\n\r\nxyz":                             false,
-		ok + "Content-Length: +3\r\n\r\nxyz":                               false,
-		ok + "Content-Length: 3\r\nTransfer-Encoding: identity\r\n\r\nxyz": false,
-		ok + "Content-Length : 3\r\n\r\nxyz":                               false,
-		ok + "X: y\r\n Content-Length: 3\r\n\r\nxyz":                       false,
-		ok + "X: y\rz\r\nContent-Length: 3\r\n\r\nxyz":                     false,
-		ok + "\r\nxyz": false,
-		"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nxyz":        false,
-		"HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n":   false,
-		"HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n": false,
-		"HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\n":  false,
-		"HTTP/1.1 2000 OK\r\nContent-Length: 3\r\n\r\nxyz":       false,
-		"nonsense": false,
-	} {
-		for _, size := range []int{1, 2, 7, len(text)} {
-			var e answerEnd
-			for part := []byte(text); len(part) > 0; part = part[min(size, len(part)):] {
-				if rest := e.add(part[:min(size, len(part))]); rest != 0 {
-					t.Errorf("%q in parts of %d: %d bytes too many", text, size, rest)
-				}
-			}
-			if e.exact != exact || e.ended() != exact {
-				t.Errorf("%q in parts of %d: %+v", text, size, e)
-			}
-		}
-	}
-}
-
-// Where an answer ends exactly, net/http takes it to end there, too.
-func FuzzAnswerEnd(f *testing.F) {
-	f.Add([]byte(exactly("hello") + "more"))
-	f.Add([]byte("HTTP/1.1 200 OK\nContent-Length: 1\n\nxy"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var e answerEnd
-		rest := e.add(text)
-		if !e.ended() {
-			return
-		}
-		from := bytes.NewReader(text)
-		answer, err := http.ReadResponse(bufio.NewReader(iotest.OneByteReader(from)), &http.Request{Method: http.MethodGet})
-		if err != nil {
-			return // nobody gets it
-		}
-		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-			t.Fatalf("%q: %v", text, err)
-		}
-		if from.Len() > rest {
-			t.Errorf("%q: net/http left %d bytes, and %d are beyond the end", text, from.Len(), rest)
-		}
-		if from.Len() < rest {
-			t.Errorf("%q: net/http read %d bytes beyond the end", text, rest-from.Len())
-		}
-	})
 }
 
 // An answer that is closed late, when its connection serves the next request

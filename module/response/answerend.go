@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package module
+package response
 
 import (
 	"bytes"
@@ -8,24 +8,28 @@ import (
 	"strings"
 )
 
-// answerEnd follows an answer as it comes in, and knows where it ends if it says
+// AnswerEnd follows an answer as it comes in, and knows where it ends if it says
 // so with one Content-Length. It is strict: whatever two readers could read in two
 // ways has no end.
-type answerEnd struct {
+type AnswerEnd struct {
 	head  []byte // of an answer whose header has not come whole
 	whole bool   // the header has
 	exact bool   // the answer says where it ends
 	left  int64  // what is missing of the body, if so
 }
 
-func (e *answerEnd) reset() { *e = answerEnd{head: e.head[:0]} }
+// Reset begins with the next answer.
+func (e *AnswerEnd) Reset() { *e = AnswerEnd{head: e.head[:0]} }
 
-// ended tells that the answer is here to its end.
-func (e *answerEnd) ended() bool { return e.exact && e.left == 0 }
+// Exact tells that the header is here, and says where the answer ends.
+func (e *AnswerEnd) Exact() bool { return e.exact }
 
-// add takes the next part, and gives how many bytes at its end are none of the
+// Ended tells that the answer is here to its end.
+func (e *AnswerEnd) Ended() bool { return e.exact && e.left == 0 }
+
+// Add takes the next part, and gives how many bytes at its end are none of the
 // answer.
-func (e *answerEnd) add(part []byte) (rest int) {
+func (e *AnswerEnd) Add(part []byte) (rest int) {
 	if !e.whole {
 		head := part
 		if len(e.head) > 0 {
