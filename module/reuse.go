@@ -134,7 +134,7 @@ func (u *reuse) roundTrip(r *http.Request) (*http.Response, connUse, error) {
 		r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	}
 	trace.GotConn = took
-	answer, err := u.RoundTripper.RoundTrip(r)
+	answer, err := u.RoundTrip(r)
 	return answer, used, err
 }
 

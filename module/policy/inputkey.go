@@ -28,7 +28,7 @@ var keyBuffers = sync.Pool{New: func() any { buffer := make(keyBuffer, 0, 1024);
 
 // of is the key of an input; false where it has a claim that has no key.
 func (k keyer) of(in *decision.Input) (inputKey, bool) {
-	buffer := keyBuffers.Get().(*keyBuffer) //nolint:errcheck,forcetypeassert // there is nothing else in it
+	buffer := keyBuffers.Get().(*keyBuffer) //nolint:forcetypeassert // there is nothing else in it
 	b := (*buffer)[:0]
 	b = b.number(in.Version).request(&in.Request, k.requestID).caller(&in.Caller)
 	b = b.text(in.Target.InstanceID).text(in.Target.ProjectID).address(in.Target.Address)
