@@ -37,7 +37,7 @@ type lastHop struct {
 func newLastHop(inner *reverseproxy.HTTPTransport) *lastHop {
 	hop := &lastHop{RoundTripper: inner, pools: []*http.Transport{inner.Transport}}
 	single := once(inner) // before newReuse, which changes how inner connects
-	if hop.reuse = newReuse(inner); hop.reuse != nil || mustCheck(inner) {
+	if hop.reuse = newReuse(inner); mustCheck(inner) {
 		hop.RoundTripper = single
 	}
 	return hop

@@ -22,9 +22,9 @@ import (
 )
 
 // reuse keeps connections to the legacy server for further requests, where the
-// operator asks for it (`keepalive`). A server
-// that sends more than one answer to a request would give one caller's to another,
-// so a connection serves another request only if nobody can tell that it did:
+// operator asks for it (`keepalive`). A server that sends more than one answer to a
+// request would give one caller's to another, so a connection serves another request
+// only if nobody can tell that it did:
 //
 //   - Only reads of what is not sensitive share connections; see reusable.
 //   - The last answer said its length, and ended exactly there. net/http never gets

@@ -198,7 +198,7 @@ func (h *Handler) provisionWaiting(ctx caddy.Context, raw json.RawMessage) error
 	if err := transport.Provision(ctx); err != nil {
 		return fmt.Errorf("provisioning upstream: %w", err)
 	}
-	if h.hop.reuse != nil {
+	if mustCheck(transport) {
 		transport.Transport.DisableKeepAlives = true // a request that waits shares no connection
 	}
 	h.waitingTransport = transport

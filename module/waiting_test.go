@@ -69,6 +69,33 @@ func TestWaitingTransport(t *testing.T) {
 	}
 }
 
+// A request that waits has a connection of its own, also where others keep theirs,
+// checked or not.
+func TestWaitingKeepsNoConnection(t *testing.T) {
+	for _, settings := range []string{`{"keep_alive": {"idle_timeout": "1m"}}`, `{"keep_alive": {"idle_timeout": "1m"}, "max_conns_per_host": 5}`} {
+		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+		defer cancel()
+		h := &Handler{
+			traits:   dialect.Traits{MaxWait: time.Minute},
+			Upstream: &reverseproxy.Handler{Upstreams: reverseproxy.UpstreamPool{{Dial: "127.0.0.1:1"}}},
+			hop:      new(lastHop), // as where nothing is checked
+		}
+		raw, err := withTransportDefaults([]byte(settings))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.provisionWaiting(ctx, raw); err != nil {
+			t.Fatal(err)
+		}
+		if !h.waitingTransport.Transport.DisableKeepAlives {
+			t.Errorf("%s: connections are kept", settings)
+		}
+		if err := h.waitingTransport.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // named is a transport that fails with its name.
 type named string
 

@@ -109,6 +109,23 @@ func TestWhatIsNotRemembered(t *testing.T) {
 	}
 }
 
+// A verdict whose rules could not be found in time is not remembered: it would name
+// too many of them for as long as the policy is in force.
+func TestWhatIsNotExplainedIsNotRemembered(t *testing.T) {
+	c, err := newVerdictCache(10, dependence{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := Result{Decision: decision.Decision{Allow: true}, Reason: decision.PolicyAllow, Output: ast.String("x")}
+	for _, exact := range []bool{false, true} {
+		result.exact = exact
+		c.remember(inputKey{1}, &result)
+		if _, found := c.entries.GetIfPresent(inputKey{1}); found != exact {
+			t.Errorf("exact %t: remembered %t", exact, found)
+		}
+	}
+}
+
 // A request that was given up is refused, also where the answer is known.
 func TestCancelledThoughRemembered(t *testing.T) {
 	e := engine(t, Config{})
