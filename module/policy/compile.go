@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
 )
@@ -88,17 +87,11 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
 	}
 	store := inmem.NewFromObjectWithOpts(values, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
-	options := []func(*rego.Rego){
-		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(s.query)))),
-		rego.Compiler(compiler),
-		rego.Store(store),
-		rego.StrictBuiltinErrors(true),
-		rego.GenerateJSON(asTerm),
-	}
+	var runtime *ast.Term
 	if slices.Contains(s.AllowBuiltins, "opa.runtime") {
-		options = append(options, rego.Runtime(environment()))
+		runtime = environment()
 	}
-	query, err := rego.New(options...).PrepareForEval(ctx)
+	query, err := newQuestion(ctx, ast.NewExpr(ast.NewTerm(s.query)), compiler, store, runtime)
 	if err != nil {
 		bad.addOPA(err, s)
 		return nil, bad.err()
@@ -118,6 +111,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		loaded:     time.Now(),
 		files:      src.count(),
 		depends:    dependenceOf(compiler),
+		verdicts:   new(verdicts),
 		sources:    src.rules(),
 		replaces:   b.replaced,
 	}
@@ -128,10 +122,6 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	s.tryOut(ctx, snap, src, Accepted(data), &bad)
 	return snap, bad.err()
 }
-
-// asTerm keeps the decision as OPA has it, where 1 is not 1.0 and a set is not
-// an array.
-func asTerm(term *ast.Term, _ *rego.EvalContext) (any, error) { return term, nil }
 
 // tryOut asks a new policy some questions before it decides in earnest.
 func (s *settings) tryOut(ctx context.Context, p *Policy, src *source, accepted []string, bad *findings) {

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/metrics"
-	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
@@ -25,7 +23,7 @@ import (
 // Policy is one compiled policy with its data. It never changes; an edit makes
 // a new one. It is safe for use by many goroutines.
 type Policy struct {
-	query      rego.PreparedEvalQuery
+	query      *question
 	entrypoint ast.Ref
 	compiler   *ast.Compiler
 	store      storage.Store
@@ -44,6 +42,8 @@ type Policy struct {
 	// depends is what its answers can depend on. Answers of the world are recorded.
 	depends dependence
 	cache   *verdictCache // nil: every input is evaluated
+	// verdicts are those that it has given.
+	verdicts *verdicts
 }
 
 // Load compiles and checks a policy once, as [New] does, without following its
@@ -114,7 +114,7 @@ type Result struct {
 	input   ast.Value
 	asked   *decision.Input   // what input is made of when it is needed
 	bundles map[string]string // revisions by name
-	exact   bool              // what Rules say
+	verdict *verdict          // what may be remembered of it; nil: nothing
 }
 
 // Input is the document that was judged; nil if there was none. It is not for
@@ -193,86 +193,103 @@ func (p *Policy) Judge(ctx context.Context, q Query) (result Result) {
 			result.Answers = builtins.NDBCache{}
 		}
 	}
-	results, reason, err := p.eval(ctx, q, &result)
+	until := p.until(q, start)
+	value, reason, err := p.eval(ctx, q, &result, until)
 	if reason != "" {
 		result.Reason, result.Err = reason, err
 		return result
 	}
-	result.Output, result.Decision, result.Reason, result.Err = verdictOf(results, q.Input)
-	result.Rules, result.exact = p.rulesOf(ctx, start, q, &result)
+	result.Output = value
+	if value == nil {
+		result.Reason = decision.PolicyUndefined
+		return result
+	}
+	v, err := p.verdictOf(value, isPasswordRead(q.Input))
+	if err != nil {
+		result.Reason, result.Err = decision.PolicyMalformed, err
+		return result
+	}
+	if !v.explained {
+		v = p.explain(ctx, until, q, &result, v)
+	}
+	result.take(v)
 	return result
 }
 
-// rulesOf names the rules that gave the codes of a decision. Where several
-// rules can give the same code, the question is asked once more, with a trace;
-// exact is false where that gave no answer, and all of them are named.
-func (p *Policy) rulesOf(ctx context.Context, start time.Time, q Query, result *Result) (named []string, exact bool) {
-	rules := &p.rules.refuses
-	if result.Decision.Allow {
-		rules = &p.rules.allows
+// take makes a verdict that of the result.
+func (r *Result) take(v *verdict) {
+	r.Decision, r.Reason, r.Rules, r.Output = v.decision, v.reason, v.rules, v.output
+	if v.explained {
+		r.verdict = v
 	}
-	places, ambiguous := rules.of(result.Decision.Reasons)
-	if !ambiguous {
-		return places, true
-	}
-	tracer := newRuleTracer(places)
-	q.Tracer, q.Print = tracer, func(string, int, string) {}
-	if !q.Unbounded { // both evaluations are one decision
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, start.Add(p.timeout))
-		defer cancel()
-	}
-	if _, reason, _ := p.eval(ctx, q, result); reason != "" {
-		return places, false
-	}
-	if found := rules.among(result.Decision.Reasons, tracer.succeeded); len(found) > 0 {
-		return found, true
-	}
-	return places, true
 }
 
-// eval evaluates the entrypoint within the timeout. A reason means that there
-// is no result to look at.
-func (p *Policy) eval(parent context.Context, q Query, result *Result) (rego.ResultSet, decision.Reason, error) {
-	ctx, cancel := parent, context.CancelFunc(func() {})
-	if !q.Unbounded {
-		ctx, cancel = context.WithTimeout(parent, p.timeout)
+// until is when a decision that began at start has taken too long; zero: never.
+func (p *Policy) until(q Query, start time.Time) time.Time {
+	if q.Unbounded {
+		return time.Time{}
 	}
-	defer cancel()
-	// Without a cancel of our own, OPA starts a goroutine for each evaluation.
-	stopper := topdown.NewCancel()
-	stop := context.AfterFunc(ctx, stopper.Cancel)
-	defer stop()
+	return start.Add(p.timeout)
+}
 
-	options := [8]rego.EvalOption{
-		rego.EvalParsedInput(q.Input),
-		rego.EvalExternalCancel(stopper),
-		rego.EvalMetrics(metrics.NoOp()),
-		rego.EvalTime(result.Time),
+// explain finds the rules that gave a verdict which several can have given: the question
+// is asked once more, with a trace. Where that gives no answer, the verdict stays as it is.
+func (p *Policy) explain(ctx context.Context, until time.Time, q Query, result *Result, v *verdict) *verdict {
+	tracer := newRuleTracer(v.rules)
+	q.Tracer, q.Print = tracer, func(string, int, string) {}
+	if _, reason, _ := p.eval(ctx, q, result, until); reason != "" {
+		return v
 	}
-	used := options[:4]
+	rules := &p.rules.refuses
+	if v.decision.Allow {
+		rules = &p.rules.allows
+	}
+	found := rules.among(v.decision.Reasons, tracer.succeeded)
+	if len(found) == 0 {
+		found = v.rules
+	}
+	return p.verdicts.explain(v, found)
+}
+
+// eval evaluates the entrypoint until a time, or to its end if that is zero. A reason
+// means that there is no result to look at.
+func (p *Policy) eval(parent context.Context, q Query, result *Result, until time.Time) (ast.Value, decision.Reason, error) {
+	ctx := parent
+	if p.depends.world && !until.IsZero() { // builtins that wait look at the context
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(parent, until)
+		defer cancel()
+	}
+	used := scratches.Get().(*scratch)
+	used.limit = limit{gone: ctx.Done(), until: until}
+	used.rules.Push()
+	query := p.query.about(q.Input, result.Time).WithCancel(&used.limit).WithVirtualCache(&used.rules)
 	if result.Answers != nil {
-		used = append(used, rego.EvalNDBuiltinCache(result.Answers))
+		query = query.WithNDBuiltinCache(result.Answers)
 	}
 	if q.Tracer != nil {
-		used = append(used, rego.EvalQueryTracer(q.Tracer))
+		query = query.WithQueryTracer(q.Tracer)
 	}
 	switch {
 	case q.Print != nil:
-		used = append(used, rego.EvalPrintHook(&printer{hook: q.Print}))
+		query = query.WithPrintHook(&printer{hook: q.Print})
 	case p.print.on():
-		used = append(used, rego.EvalPrintHook(p.print))
+		query = query.WithPrintHook(p.print)
 	}
-	results, err := p.query.Eval(ctx, used...)
+	value, err := ask(ctx, query)
+	late := used.limit.passed()
+	used.release()
 	switch {
 	case parent.Err() != nil:
 		return nil, decision.PolicyCancelled, parent.Err()
-	case ctx.Err() != nil:
+	case late:
 		return nil, decision.PolicyTimeout, fmt.Errorf("no decision within %v", p.timeout)
+	case errors.Is(err, errNotOneValue):
+		return nil, decision.PolicyMalformed, err
 	case err != nil:
 		return nil, decision.PolicyError, withoutSecrets(err)
 	}
-	return results, "", nil
+	return value, "", nil
 }
 
 // withoutSecrets is an error of a builtin without the queries of URLs.

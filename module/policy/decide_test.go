@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -102,8 +102,8 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("cancelled before: %+v", got)
 	}
 	// OPA itself gives a value then: this is what the check is for.
-	if results, err := allow.live.Load().query.Eval(before); err != nil || len(results) != 1 {
-		t.Logf("OPA has learnt to look at the context: %v %v", results, err)
+	if value, err := ask(before, allow.live.Load().query.about(nil, time.Now())); err != nil || value == nil {
+		t.Logf("OPA has learnt to look at the context: %v %v", value, err)
 	}
 
 	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
@@ -147,16 +147,17 @@ func TestPanicDenies(t *testing.T) {
 
 // TestMoreThanOneResult cannot come about by way of New.
 func TestMoreThanOneResult(t *testing.T) {
-	for name, query := range map[string]string{
-		"results":     "some x in [1, 2]; {\"allow\": true}",
-		"expressions": "{\"allow\": true}; {\"allow\": true}",
+	compiler := ast.NewCompiler()
+	compiler.Compile(nil)
+	for name, text := range map[string]string{
+		"values":   `[{"allow": true}, {"allow": true, "reasons": []}][_]`,
+		"the same": `[{"allow": true}, {"allow": true}][_]`,
 	} {
-		prepared, err := rego.New(rego.Query(query),
-			rego.GenerateJSON(func(term *ast.Term, _ *rego.EvalContext) (any, error) { return term, nil })).PrepareForEval(t.Context())
+		asked, err := newQuestion(t.Context(), ast.MustParseExpr(text), compiler, inmem.NewWithOpts(inmem.OptReturnASTValuesOnRead(true)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &Policy{query: prepared, timeout: time.Second}
+		p := &Policy{query: asked, timeout: time.Second}
 		r := p.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
 		if r.Reason != decision.PolicyMalformed || r.Decision.Allow || r.Err == nil {
 			t.Errorf("%s: %+v", name, r)

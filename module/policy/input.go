@@ -105,12 +105,26 @@ func InputValue(in *decision.Input) (ast.Value, error) {
 			member{names.action, t.text(string(in.Resource.Action))},
 			member{names.sensitive, ast.InternedTerm(in.Resource.Sensitive)},
 		)},
-		member{names.session, t.object(
-			member{names.present, ast.InternedTerm(in.Session.Present)},
-			member{names.valid, ast.InternedTerm(in.Session.Valid)},
-			member{names.ageSeconds, ast.InternedTerm(in.Session.AgeSeconds)},
-		)},
+		member{names.session, t.session(in.Session)},
 	), nil
+}
+
+// noSession is what most requests have. Values of OPA never change.
+var noSession = new(terms).newSession(decision.Session{})
+
+func (t *terms) session(s decision.Session) *ast.Term {
+	if s == (decision.Session{}) {
+		return noSession
+	}
+	return t.newSession(s)
+}
+
+func (t *terms) newSession(s decision.Session) *ast.Term {
+	return t.object(
+		member{names.present, ast.InternedTerm(s.Present)},
+		member{names.valid, ast.InternedTerm(s.Valid)},
+		member{names.ageSeconds, ast.InternedTerm(s.AgeSeconds)},
+	)
 }
 
 // terms makes terms from one block of memory.
@@ -118,7 +132,7 @@ type terms struct{ free []ast.Term }
 
 func (t *terms) term(value ast.Value) *ast.Term {
 	if len(t.free) == cap(t.free) {
-		t.free = make([]ast.Term, 0, 2*cap(t.free))
+		t.free = make([]ast.Term, 0, 1+2*cap(t.free))
 	}
 	t.free = append(t.free, ast.Term{Value: value})
 	return &t.free[len(t.free)-1]

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/rego"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -179,14 +178,11 @@ func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error
 		}
 		grants.Insert(ast.StringTerm("caller_id"), ast.NewTerm(callers))
 	}
-	question := ast.NewExpr(ast.NewTerm(p.entrypoint))
-	question.With = []*ast.With{{
+	expr := ast.NewExpr(ast.NewTerm(p.entrypoint))
+	expr.With = []*ast.With{{
 		Target: ast.NewTerm(metaguardPackage.Append(ast.StringTerm("grants"))), Value: ast.NewTerm(grants),
 	}}
-	query, err := rego.New(
-		rego.ParsedQuery(ast.NewBody(question)), rego.Compiler(p.compiler), rego.Store(p.store),
-		rego.StrictBuiltinErrors(true), rego.GenerateJSON(asTerm),
-	).PrepareForEval(ctx)
+	query, err := newQuestion(ctx, expr, p.compiler, p.store, p.query.runtime)
 	if err != nil {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}

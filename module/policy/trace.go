@@ -5,9 +5,8 @@ package policy
 import (
 	"context"
 	"maps"
+	"time"
 
-	"github.com/open-policy-agent/opa/v1/metrics"
-	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/metaguard/metaguard/module/decision"
@@ -22,20 +21,17 @@ func (p *Policy) Trace(ctx context.Context, q Query, answered *Result) []*topdow
 	q.Print = func(string, int, string) {}
 	if answered.Reason != decision.PolicyError {
 		tracer := topdown.NewBufferTracer()
-		options := []rego.EvalOption{
-			rego.EvalParsedInput(q.Input), rego.EvalTime(q.Time), rego.EvalMetrics(metrics.NoOp()),
-			rego.EvalQueryTracer(tracer), rego.EvalRuleIndexing(false),
-		}
+		query := p.query.about(q.Input, q.Time).WithQueryTracer(tracer).WithIndexing(false)
 		if q.Answers != nil {
-			options = append(options, rego.EvalNDBuiltinCache(maps.Clone(q.Answers)))
+			query = query.WithNDBuiltinCache(maps.Clone(q.Answers))
 		}
-		if _, err := p.query.Eval(ctx, options...); err == nil {
+		if _, err := ask(ctx, query); err == nil {
 			return *tracer
 		}
 		// A function has failed in a rule that the index leaves out.
 	}
 	tracer := topdown.NewBufferTracer()
 	q.Tracer = tracer
-	p.eval(ctx, q, answered) //nolint:errcheck // its steps are asked for
+	p.eval(ctx, q, answered, p.until(q, time.Now())) //nolint:errcheck // its steps are asked for
 	return *tracer
 }

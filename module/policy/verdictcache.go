@@ -5,12 +5,9 @@ package policy
 import (
 	"context"
 	"fmt"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -18,29 +15,12 @@ import (
 // DefaultCache is how many verdicts an [Engine] remembers.
 const DefaultCache = 131_072
 
-// maxShared is how many different verdicts are kept once for all inputs that
-// have them.
-const maxShared = 4096
-
-// verdict is what is remembered of a result: all but what differs from request
-// to request. It is shared and never changed.
-type verdict struct {
-	decision decision.Decision
-	reason   decision.Reason
-	rules    []string
-	output   ast.Value
-}
-
 // verdictCache remembers the verdicts of one policy with its data, and is gone
 // with it. Whatever a verdict can depend on is in its key: the whole input, but
 // for members that no rule can reach. A policy that can ask the world has none.
 type verdictCache struct {
 	key     keyer
 	entries *otter.Cache[inputKey, *verdict]
-	shared  struct {
-		sync.Mutex
-		verdicts map[string]*verdict
-	}
 }
 
 // newVerdictCache makes a cache of at most size verdicts; nil where there must
@@ -56,35 +36,7 @@ func newVerdictCache(size int, depends dependence) (*verdictCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a cache of verdicts: %w", err)
 	}
-	c := &verdictCache{key: keyer{requestID: depends.requestID, sessionAge: depends.sessionAge}, entries: entries}
-	c.shared.verdicts = make(map[string]*verdict)
-	return c, nil
-}
-
-// remember keeps a verdict, if it is one: errors and timeouts are asked for
-// anew, and so is what could not be explained in time.
-func (c *verdictCache) remember(key inputKey, result *Result) {
-	if result.Reason != decision.PolicyAllow && result.Reason != decision.PolicyDeny || !result.exact {
-		return
-	}
-	c.entries.Set(key, c.share(result))
-}
-
-// share finds the verdict that other inputs had already: a policy knows few,
-// and callers are many.
-func (c *verdictCache) share(result *Result) *verdict {
-	name := result.Output.String() + "\n" + strings.Join(result.Rules, "\n")
-	c.shared.Lock()
-	defer c.shared.Unlock()
-	if known := c.shared.verdicts[name]; known != nil && known.reason == result.Reason {
-		return known
-	}
-	if len(c.shared.verdicts) >= maxShared {
-		clear(c.shared.verdicts)
-	}
-	v := &verdict{result.Decision, result.Reason, result.Rules, result.Output}
-	c.shared.verdicts[name] = v
-	return v
+	return &verdictCache{key: keyer{requestID: depends.requestID, sessionAge: depends.sessionAge}, entries: entries}, nil
 }
 
 // CacheStatus counts what became of questions to the cache of verdicts.
@@ -123,7 +75,9 @@ func (e *Engine) decideCached(ctx context.Context, live *Policy, in *decision.In
 	if !ok {
 		e.cacheMisses.Add(1)
 		result := live.Decide(ctx, in)
-		c.remember(key, &result)
+		if result.verdict != nil { // errors, timeouts and what was not explained are asked for anew
+			c.entries.Set(key, result.verdict)
+		}
 		return result
 	}
 	e.cacheHits.Add(1)
@@ -131,7 +85,8 @@ func (e *Engine) decideCached(ctx context.Context, live *Policy, in *decision.In
 	if err := ctx.Err(); err != nil {
 		result.Reason, result.Err = decision.PolicyCancelled, err
 	} else {
-		result.Decision, result.Reason, result.Rules, result.Output, result.Cached = v.decision, v.reason, v.rules, v.output, true
+		result.take(v)
+		result.Cached = true
 	}
 	result.Duration = time.Since(start)
 	return result

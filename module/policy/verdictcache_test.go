@@ -112,16 +112,11 @@ func TestWhatIsNotRemembered(t *testing.T) {
 // A verdict whose rules could not be found in time is not remembered: it would name
 // too many of them for as long as the policy is in force.
 func TestWhatIsNotExplainedIsNotRemembered(t *testing.T) {
-	c, err := newVerdictCache(10, dependence{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	result := Result{Decision: decision.Decision{Allow: true}, Reason: decision.PolicyAllow, Output: ast.String("x")}
-	for _, exact := range []bool{false, true} {
-		result.exact = exact
-		c.remember(inputKey{1}, &result)
-		if _, found := c.entries.GetIfPresent(inputKey{1}); found != exact {
-			t.Errorf("exact %t: remembered %t", exact, found)
+	for _, explained := range []bool{false, true} {
+		var result Result
+		result.take(&verdict{decision: decision.Decision{Allow: true}, reason: decision.PolicyAllow, output: ast.String("x"), explained: explained})
+		if remembered := result.verdict != nil; remembered != explained || !result.Decision.Allow {
+			t.Errorf("explained %t: remembered %t", explained, remembered)
 		}
 	}
 }
@@ -155,8 +150,8 @@ func TestCacheIsBounded(t *testing.T) {
 	if got := cacheOf(e); got.Entries > 100 || got.Misses != 1000 {
 		t.Errorf("%+v", got)
 	}
-	if verdicts := len(live.cache.shared.verdicts); verdicts != 1 {
-		t.Errorf("%d verdicts are kept, there is one", verdicts)
+	if live.verdicts.count != 1 {
+		t.Errorf("%d verdicts are kept, there is one", live.verdicts.count)
 	}
 }
 
@@ -290,12 +285,12 @@ func BenchmarkCacheMemory(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		result := Result{Decision: decision.Decision{Allow: true}, Reason: decision.PolicyAllow, Output: ast.String("x"), exact: true}
+		v := &verdict{decision: decision.Decision{Allow: true}, reason: decision.PolicyAllow, output: ast.String("x"), explained: true}
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		for i := range DefaultCache {
-			c.remember(inputKey{byte(i), byte(i >> 8), byte(i >> 16)}, &result)
+			c.entries.Set(inputKey{byte(i), byte(i >> 8), byte(i >> 16)}, v)
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)

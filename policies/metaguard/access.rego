@@ -68,6 +68,11 @@ _permissions contains code if some code in data.metaguard.team.allow
 _denied if count(data.metaguard.team.deny) > 0
 
 # METADATA
+# title: Allowed by the team
+# description: The team allows this request, whatever the built-in rules say.
+_team_allows if count(data.metaguard.team.allow) > 0
+
+# METADATA
 # title: Missing
 # description: Why nothing allows this request. Read only where nothing does. What there is no grant for is unknown.
 _missing contains "resource_unknown" if not _grants[input.resource.kind][input.resource.action]

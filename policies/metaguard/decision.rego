@@ -23,9 +23,23 @@ default decision := {"allow": false, "reasons": ["not_allowed"]}
 # METADATA
 # title: The decision, step by step
 # description: >-
-#   The first that holds: the team's denial, an allow, with what is hidden from the
-#   answer, the empty answer, a refusal with what is missing.
-decision := _refusal(sort(data.metaguard.team.deny)) if {
+#   The first that holds: what most requests come to, the team's denial, an allow, with
+#   what is hidden from the answer, the empty answer, a refusal with what is missing.
+decision := {"allow": true, "reasons": ["own_instance"], "redact": {"keys": ["admin_pass"]}} if {
+	# An instance that holds no grant reads its own, and no team says anything. The steps
+	# below come to the same, at twice the cost.
+	input.resource.action == "read"
+	input.resource.kind in {"listing", "metadata", "network", "userdata", "vendordata"}
+	input.caller.instance_id != ""
+	input.caller.instance_id == input.target.instance_id
+	input.caller.roles == []
+	not data.metaguard.grants.instance_id[input.caller.instance_id]
+	not data.metaguard.grants.project_id[input.caller.project_id]
+	not data.metaguard.grants.caller_id[input.caller.id]
+	not _denied
+	not _team_allows
+	not _team_hides
+} else := _refusal(sort(data.metaguard.team.deny)) if {
 	_denied
 } else := {"allow": true, "reasons": sort(_permissions), "redact": _redact} if {
 	count(_permissions) > 0

@@ -81,3 +81,28 @@ test_nothing_without_input if {
 	}
 	_decide({}, {}) == {"allow": false, "reasons": ["not_allowed"]}
 }
+
+# What most requests come to at once is what the steps come to, which a grant of nothing
+# makes it take.
+test_most_requests_come_to_the_same if {
+	every kind in _own_kinds | {"password"} {
+		every action in {"read", "write"} {
+			request := _for(kind, action, _i1)
+			every asked in [request, testing.about(request, "i-2", "p-1"), testing.about(request, "", "")] {
+				_comes_to_the_same(asked)
+			}
+		}
+	}
+}
+
+_comes_to_the_same(request) if {
+	every team in [{}, {"deny": {"no"}}, {"allow": {"yes"}}, {"deny": set(), "allow": set()}, {"redact_keys": {"x"}}, {"status": 404}] {
+		_judge(request, {"instance_id": {"i-1": []}}, team) == _judge(request, {}, team)
+	}
+}
+
+test_own_resources_with_a_role if {
+	request := _for("metadata", "read", testing.instance_with_roles("i-1", "p-1", ["windows"]))
+	_judge(request, {"role": {"windows": ["admin_pass:read"]}}, {}) == {"allow": true, "reasons": ["own_instance"]}
+	_judge(request, {"role": {"linux": ["admin_pass:read"]}}, {}) == _decide(_for("metadata", "read", _i1), {})
+}
