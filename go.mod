@@ -48,6 +48,7 @@ require (
 )
 
 require (
+	github.com/elastic/go-freelru v0.16.0
 	golang.org/x/mod v0.42.0
 	gonum.org/v1/plot v0.17.0
 )

@@ -111,13 +111,11 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		loaded:     time.Now(),
 		files:      src.count(),
 		depends:    dependenceOf(compiler),
-		verdicts:   new(verdicts),
 		sources:    src.rules(),
 		replaces:   b.replaced,
 	}
-	if snap.cache, err = newVerdictCache(s.Cache, snap.depends); err != nil {
-		return nil, err
-	}
+	snap.cache = newVerdictCache(s.Cache, snap.depends)
+	snap.verdicts.Store(newVerdicts(snap.cache))
 	snap.warnings = b.unread(data)
 	s.tryOut(ctx, snap, src, Accepted(data), &bad)
 	return snap, bad.err()

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -43,7 +44,7 @@ type Policy struct {
 	depends dependence
 	cache   *verdictCache // nil: every input is evaluated
 	// verdicts are those that it has given.
-	verdicts *verdicts
+	verdicts atomic.Pointer[verdicts]
 }
 
 // Load compiles and checks a policy once, as [New] does, without following its
@@ -248,7 +249,7 @@ func (p *Policy) explain(ctx context.Context, until time.Time, q Query, result *
 	if len(found) == 0 {
 		found = v.rules
 	}
-	return p.verdicts.explain(v, found)
+	return p.explained(v, found)
 }
 
 // eval evaluates the entrypoint until a time, or to its end if that is zero. A reason

@@ -64,7 +64,7 @@ type Config struct {
 	// Cache is how many verdicts are remembered for inputs that come again, less
 	// than 0 is none; a policy that uses builtins such as time.now_ns, whose
 	// answer is not in the input, never has any. The least wanted ones are
-	// forgotten. Default: 131,072, which take up to 14 MiB.
+	// forgotten. Default: 131,072, which take 9 MiB.
 	Cache int `json:"cache,omitempty"`
 	// OPA is a file with OPA's own configuration: services, bundles, discovery,
 	// decision_logs, status, keys, labels, caching and persistence_directory.

@@ -186,10 +186,10 @@ func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error
 	if err != nil {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}
-	asked := *p
 	// The operator's timeout would pass a slow allow for a refusal.
-	asked.query, asked.print, asked.timeout = query, nil, smokeTimeout
-	return &asked, nil
+	asked := &Policy{query: query, rules: p.rules, depends: p.depends, timeout: smokeTimeout, revision: p.revision}
+	asked.verdicts.Store(newVerdicts(nil))
+	return asked, nil
 }
 
 // references remembers what the built-in policy says to a set of samples.

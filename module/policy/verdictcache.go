@@ -4,10 +4,12 @@ package policy
 
 import (
 	"context"
-	"fmt"
+	"encoding/binary"
+	"math"
+	"runtime"
 	"time"
 
-	"github.com/maypok86/otter/v2"
+	"github.com/elastic/go-freelru"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -15,28 +17,40 @@ import (
 // DefaultCache is how many verdicts an [Engine] remembers.
 const DefaultCache = 131_072
 
-// verdictCache remembers the verdicts of one policy with its data, and is gone
-// with it. Whatever a verdict can depend on is in its key: the whole input, but
+// verdictCache remembers which verdicts inputs had, of one policy with its data, and is
+// gone with it. Whatever a verdict can depend on is in its key: the whole input, but
 // for members that no rule can reach. A policy that can ask the world has none.
 type verdictCache struct {
 	key     keyer
-	entries *otter.Cache[inputKey, *verdict]
+	size    uint32
+	entries *freelru.ShardedLRU[inputKey, uint32]
 }
 
-// newVerdictCache makes a cache of at most size verdicts; nil where there must
-// be none.
-func newVerdictCache(size int, depends dependence) (*verdictCache, error) {
+// newVerdictCache makes a cache of about size verdicts; nil where there must be none.
+func newVerdictCache(size int, depends dependence) *verdictCache {
 	if size <= 0 || depends.world {
-		return nil, nil //nolint:nilnil // no cache is an answer
+		return nil
 	}
-	entries, err := otter.New(&otter.Options[inputKey, *verdict]{
-		MaximumSize: size,
-		Executor:    func(task func()) { task() }, // no goroutine outlives the policy
+	c := &verdictCache{key: keyer{requestID: depends.requestID, sessionAge: depends.sessionAge}, size: uint32(min(size, math.MaxInt32))} //nolint:gosec // bounded
+	return c.anew()
+}
+
+// anew is an empty one of the same kind.
+func (c *verdictCache) anew() *verdictCache {
+	if c == nil {
+		return nil
+	}
+	next := *c
+	shards := uint32(runtime.GOMAXPROCS(0) * 16) //nolint:gosec // few
+	// Memory is taken for all of it, and used as it fills.
+	entries, err := freelru.NewShardedWithSize[inputKey, uint32](shards, c.size, c.size, func(key inputKey) uint32 {
+		return binary.LittleEndian.Uint32(key[:]) // of a SHA-256
 	})
 	if err != nil {
-		return nil, fmt.Errorf("making a cache of verdicts: %w", err)
+		panic(err) // only for a size of 0
 	}
-	return &verdictCache{key: keyer{requestID: depends.requestID, sessionAge: depends.sessionAge}, entries: entries}, nil
+	next.entries = entries
+	return &next
 }
 
 // CacheStatus counts what became of questions to the cache of verdicts.
@@ -55,7 +69,7 @@ type CacheStatus struct {
 func (e *Engine) cacheStatus() CacheStatus {
 	status := CacheStatus{Hits: e.cacheHits.Load(), Misses: e.cacheMisses.Load()}
 	if live := e.live.Load(); live != nil && live.cache != nil {
-		status.Entries, status.Size = live.cache.entries.EstimatedSize(), e.settings.Cache
+		status.Entries, status.Size = live.verdicts.Load().cache.entries.Len(), e.settings.Cache
 	}
 	return status
 }
@@ -71,12 +85,12 @@ func (e *Engine) decideCached(ctx context.Context, live *Policy, in *decision.In
 	if !ok {
 		return live.Decide(ctx, in)
 	}
-	v, ok := c.entries.GetIfPresent(key)
-	if !ok {
+	v := live.verdicts.Load().recall(key)
+	if v == nil {
 		e.cacheMisses.Add(1)
 		result := live.Decide(ctx, in)
 		if result.verdict != nil { // errors, timeouts and what was not explained are asked for anew
-			c.entries.Set(key, result.verdict)
+			result.verdict.remember(key)
 		}
 		return result
 	}

@@ -146,12 +146,11 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 	}
 	live := e.Policy()
-	live.cache.entries.CleanUp()
 	if got := cacheOf(e); got.Entries > 100 || got.Misses != 1000 {
 		t.Errorf("%+v", got)
 	}
-	if live.verdicts.count != 1 {
-		t.Errorf("%d verdicts are kept, there is one", live.verdicts.count)
+	if count := len(*live.verdicts.Load().all.Load()); count != 1 {
+		t.Errorf("%d verdicts are kept, there is one", count)
 	}
 }
 
@@ -281,20 +280,18 @@ func FuzzCacheAgrees(f *testing.F) { f.Fuzz(rapid.MakeFuzz(cacheAgrees)) }
 // BenchmarkCacheMemory measures what a remembered verdict takes, in bytes of heap.
 func BenchmarkCacheMemory(b *testing.B) {
 	for b.Loop() {
-		c, err := newVerdictCache(DefaultCache, dependence{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		v := &verdict{decision: decision.Decision{Allow: true}, reason: decision.PolicyAllow, output: ast.String("x"), explained: true}
+		v := &verdict{output: ast.String("x"), explained: true}
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
+		t := newVerdicts(newVerdictCache(DefaultCache, dependence{}))
+		t.add(v)
 		for i := range DefaultCache {
-			c.entries.Set(inputKey{byte(i), byte(i >> 8), byte(i >> 16)}, v)
+			v.remember(inputKey{byte(i), byte(i >> 8), byte(i >> 16)})
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/DefaultCache, "B/verdict")
-		runtime.KeepAlive(c)
+		runtime.KeepAlive(t)
 	}
 }

@@ -5,15 +5,15 @@ package policy
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
 
-// maxShared is how many different verdicts of a policy are kept once for all inputs
-// that have them.
-const maxShared = 4096
+// maxShared is how many different verdicts of a policy are kept at one time.
+const maxShared = 16_384
 
 // verdict is what an output of the policy means: all of a result but what differs from
 // request to request. It is shared and never changed.
@@ -26,21 +26,33 @@ type verdict struct {
 	rules     []string
 	explained bool
 	explains  *verdict
+	// of has it, under this number.
+	of     *verdicts
+	number uint32
 }
 
 // verdicts are those that a policy has given, so that each is read once: a policy knows
-// few, and callers are many.
+// few, and callers are many. Where there is a cache, they are remembered by number: what
+// is remembered holds no pointers then, which the garbage collector would have to follow.
 type verdicts struct {
-	sync.RWMutex
+	cache *verdictCache // nil: none
+	all   atomic.Pointer[[]*verdict]
+
+	mu     sync.RWMutex
 	byHash map[int][]*verdict
-	count  int
+}
+
+func newVerdicts(cache *verdictCache) *verdicts {
+	t := &verdicts{cache: cache, byHash: make(map[int][]*verdict)}
+	t.all.Store(new([]*verdict))
+	return t
 }
 
 // find is the verdict with this output for which is gives true; nil: there is none yet.
 func (t *verdicts) find(output ast.Value, is func(*verdict) bool) *verdict {
 	hash := output.Hash()
-	t.RLock()
-	defer t.RUnlock()
+	t.mu.RLock()
+	defer t.mu.RUnlock()
 	for _, v := range t.byHash[hash] {
 		if identical(v.output, output) && is(v) {
 			return v
@@ -49,20 +61,53 @@ func (t *verdicts) find(output ast.Value, is func(*verdict) bool) *verdict {
 	return nil
 }
 
-func (t *verdicts) add(v *verdict) {
+// add gives a verdict a number; false: there are too many.
+func (t *verdicts) add(v *verdict) bool {
 	hash := v.output.Hash()
-	t.Lock()
-	defer t.Unlock()
-	if t.byHash == nil || t.count >= maxShared {
-		t.byHash, t.count = make(map[int][]*verdict), 0
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := *t.all.Load()
+	if len(all) >= maxShared {
+		return false
 	}
+	v.of, v.number = t, uint32(len(all)) //nolint:gosec // at most maxShared
+	all = append(all, v)
+	t.all.Store(&all)
 	t.byHash[hash] = append(t.byHash[hash], v)
-	t.count++
+	return true
+}
+
+// remember keeps a verdict for an input, and for as long as its like.
+func (v *verdict) remember(key inputKey) {
+	if v.of != nil {
+		v.of.cache.entries.Add(key, v.number)
+	}
+}
+
+// recall is the verdict that was remembered for an input; nil: none.
+func (t *verdicts) recall(key inputKey) *verdict {
+	number, ok := t.cache.entries.Get(key)
+	if !ok {
+		return nil
+	}
+	return (*t.all.Load())[number]
+}
+
+// keep gives a verdict a number among those of the policy. Where there are too many, all
+// begins anew, with nothing remembered.
+func (p *Policy) keep(v *verdict) {
+	t := p.verdicts.Load()
+	if t.add(v) {
+		return
+	}
+	next := newVerdicts(t.cache.anew())
+	next.add(v)
+	p.verdicts.CompareAndSwap(t, next)
 }
 
 // verdictOf reads an output, which must be a well-formed decision.
 func (p *Policy) verdictOf(output ast.Value, passwordRead bool) (*verdict, error) {
-	v := p.verdicts.find(output, func(v *verdict) bool {
+	v := p.verdicts.Load().find(output, func(v *verdict) bool {
 		return v.explains == nil && (v.decision.Status != emptyStatus || passwordRead)
 	})
 	if v != nil {
@@ -79,19 +124,21 @@ func (p *Policy) verdictOf(output ast.Value, passwordRead bool) (*verdict, error
 	}
 	places, ambiguous := rules.of(read.Reasons)
 	v.rules, v.explained = places, !ambiguous
-	p.verdicts.add(v)
+	p.keep(v)
 	return v, nil
 }
 
-// explain is a verdict of which is known by now which rules gave it.
-func (t *verdicts) explain(what *verdict, rules []string) *verdict {
-	known := t.find(what.output, func(v *verdict) bool { return v.explains == what && slices.Equal(v.rules, rules) })
+// explained is a verdict of which is known by now which rules gave it.
+func (p *Policy) explained(what *verdict, rules []string) *verdict {
+	known := p.verdicts.Load().find(what.output, func(v *verdict) bool {
+		return v.explains == what && slices.Equal(v.rules, rules)
+	})
 	if known != nil {
 		return known
 	}
 	v := *what
 	v.rules, v.explained, v.explains = rules, true, what
-	t.add(&v)
+	p.keep(&v)
 	return &v
 }
 

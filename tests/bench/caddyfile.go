@@ -69,7 +69,11 @@ func (v *variant) caddyfile(p *place) string {
 		if v.events {
 			include += " " + eventLogger
 		}
-		logs = fmt.Sprintf("log counted {\ninclude %s\noutput file %s {\nroll_disabled\n}\nimport logging.caddy\n}\n", include, p.log)
+		output := fmt.Sprintf("output file %s {\nroll_disabled\n}", p.log)
+		if !v.direct {
+			output = "output metaguard_buffered {\n" + output + "\n}"
+		}
+		logs = fmt.Sprintf("log counted {\ninclude %s\n%s\nimport logging.caddy\n}\n", include, output)
 	}
 	if strings.Contains(v.site(p), "client_ip") {
 		servers = "trusted_proxies static 127.0.0.0/8\ntrusted_proxies_strict\n"

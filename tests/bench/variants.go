@@ -21,6 +21,8 @@ type variant struct {
 	guarded bool
 	// logs is the logger whose lines go to a file that is counted. Empty: none.
 	logs string
+	// direct has each line written by its request, and not in batches.
+	direct bool
 	// events has the decision events in the same file as well, one for each request.
 	events bool
 	// files lie beside the Caddyfile. nil: none.
@@ -44,11 +46,12 @@ const (
 // variants are all that there are, in the table's order.
 var variants = []variant{
 	{name: plain, title: "Caddy, `reverse_proxy`", site: plainSite},
-	{name: plainLogged, title: "the same with an access log", site: plainSite, logs: accessLogger},
+	{name: plainLogged, title: "the same with an access log", site: plainSite, logs: accessLogger, direct: true},
 	{name: "seen", title: "Metaguard, decisions seen before", site: signed, guarded: true, logs: decisionLogger, files: grants},
 	{name: "never", title: "Metaguard, decisions never seen", site: signed, from: always, guarded: true, logs: decisionLogger, files: grants},
 	{name: "address", title: "Metaguard, callers by address", site: addressed, guarded: true, logs: decisionLogger, files: inventory},
 	{name: "nolog", title: "Metaguard, seen, without a log", site: signed, guarded: true, files: grants},
+	{name: "direct", title: "Metaguard, seen, each line of the log written at once", site: signed, guarded: true, logs: decisionLogger, direct: true, files: grants},
 	{name: "events", title: "Metaguard, seen, and OPA's decision events", site: signed, guarded: true, logs: decisionLogger, events: true, files: grants},
 	{name: "rego", title: "Metaguard, seen, and a naive rule of a team", site: signed, guarded: true, logs: decisionLogger, files: naive},
 	{name: "rego-never", title: "the same, decisions never seen", site: signed, from: always, guarded: true, logs: decisionLogger, files: naive},
