@@ -185,7 +185,7 @@ type PolicyConfig struct {
 	// How many verdicts are remembered for requests that come again alike; -1 is
 	// none. A verdict is remembered no longer than the policy and its data are in
 	// force, and never where the policy could say otherwise to the same input: it
-	// uses time.now_ns, say. Default: 131072, which take up to 14 MiB.
+	// uses time.now_ns, say. Default: 131072, which take 9 MiB.
 	Cache int `json:"cache,omitempty"`
 	// OPA builtins that policies may use although they reach the network or
 	// the environment. Default: none.

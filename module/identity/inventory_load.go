@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"unicode"
@@ -79,6 +80,9 @@ type inventoryReader struct {
 	scratch []byte
 }
 
+// betweenPauses is how many entries are read before others get the processor.
+const betweenPauses = 64
+
 // list reads the whole text.
 func (r *inventoryReader) list() error {
 	switch kind, err := r.peek(); {
@@ -92,7 +96,10 @@ func (r *inventoryReader) list() error {
 	if _, err := r.json.ReadToken(); err != nil {
 		return r.syntax(err)
 	}
-	for {
+	for entries := 1; ; entries++ {
+		if entries%betweenPauses == 0 {
+			runtime.Gosched() // requests go first, where there are few processors
+		}
 		switch kind, err := r.peek(); {
 		case err != nil:
 			return err

@@ -33,11 +33,11 @@ func parseData(f *file, bad *findings) (document, bool) {
 		err   error
 	)
 	if strings.HasSuffix(f.name, ".json") {
-		if line, col, jsonErr := checkJSON(f.bytes); jsonErr != nil {
-			*bad = append(*bad, Finding{File: f.name, Line: line, Col: col, Code: CodeDataInvalid, Message: jsonErr.Error()})
+		var line, col int
+		if value, line, col, err = parseJSON(f.bytes); err != nil {
+			*bad = append(*bad, Finding{File: f.name, Line: line, Col: col, Code: CodeDataInvalid, Message: err.Error()})
 			return document{}, false
 		}
-		err = util.UnmarshalJSON(f.bytes, &value)
 	} else {
 		if line, yamlErr := checkYAML(f.bytes); yamlErr != nil {
 			*bad = append(*bad, Finding{File: f.name, Line: line, Code: CodeDataInvalid, Message: yamlErr.Error()})
@@ -61,29 +61,6 @@ func parseData(f *file, bad *findings) (document, bool) {
 		root = map[string]any{name: root}
 	}
 	return document{file: f, root: root}, true
-}
-
-// checkJSON finds what the ordinary parser forgives.
-func checkJSON(content []byte) (line, col int, err error) {
-	dec := jsontext.NewDecoder(bytes.NewReader(content))
-	if err = dec.SkipValue(); err == nil {
-		if _, err = dec.ReadToken(); err == io.EOF { //nolint:errorlint // documented to be io.EOF itself
-			return 0, 0, nil
-		}
-		if err == nil {
-			err = errors.New("there is more after the end of the document")
-		}
-	}
-	var syntax *jsontext.SyntacticError
-	offset := dec.InputOffset()
-	if errors.As(err, &syntax) {
-		offset, err = syntax.ByteOffset, fmt.Errorf("not JSON: %w", syntax.Err)
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF { //nolint:errorlint // as above
-		offset, err = int64(len(content)), errors.New("not JSON: the document ends too early")
-	}
-	line, col = lineCol(content, offset)
-	return line, col, err
 }
 
 func lineCol(content []byte, offset int64) (line, col int) {
@@ -174,6 +151,9 @@ func locateYAML(node *yaml.Node, path []string) (line, col int) {
 
 // merge puts all documents together; two files must not disagree.
 func merge(docs []document, bad *findings) map[string]any {
+	if len(docs) == 1 {
+		return docs[0].root
+	}
 	merged := map[string]any{}
 	for i, doc := range docs {
 		conflict := mergeInto(merged, doc.root, nil)

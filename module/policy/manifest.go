@@ -43,7 +43,7 @@ func CheckBundles(cfg Config) ([]Finding, error) {
 }
 
 func (s *settings) checkBundle(path, name string, raw []byte, bad *findings) {
-	if line, col, err := checkJSON(raw); err != nil {
+	if _, line, col, err := parseJSON(raw); err != nil {
 		*bad = append(*bad, Finding{File: name, Line: line, Col: col, Code: CodeBundleRefused, Message: err.Error()})
 		return
 	}

@@ -146,14 +146,19 @@ func (d document) checkGrants(grants any, bad *findings) {
 			refuse(path, "", "%s must be an object, this is %s", dataPath(path), kindOf(attributes[attribute]))
 			continue
 		}
-		for _, value := range sortedKeys(values) {
-			if value == "" {
+		wrong := map[string]string{} // few, of a million
+		var pause pause
+		for value, grants := range values {
+			if pause.step(); value == "" {
 				refuse(path, "", "%s has an empty name, which nobody has", dataPath(path))
 			}
-			if why := badGrant(values[value]); why != "" {
-				path := append(slices.Clone(path), value)
-				refuse(path, `write it as ["password:read"]`, "%s %s", dataPath(path), why)
+			if why := badGrant(grants); why != "" {
+				wrong[value] = why
 			}
+		}
+		for _, value := range sortedKeys(wrong) {
+			path := append(slices.Clone(path), value)
+			refuse(path, `write it as ["password:read"]`, "%s %s", dataPath(path), wrong[value])
 		}
 	}
 }

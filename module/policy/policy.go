@@ -63,7 +63,7 @@ type Config struct {
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"`
 	// Cache is how many verdicts are remembered for inputs that come again, less
 	// than 0 is none; a policy that uses builtins such as time.now_ns, whose
-	// answer is not in the input, never has any. The least wanted ones are
+	// answer is not in the input, never has any. Those longest unasked are
 	// forgotten. Default: 131,072, which take 9 MiB.
 	Cache int `json:"cache,omitempty"`
 	// OPA is a file with OPA's own configuration: services, bundles, discovery,

@@ -15,7 +15,7 @@ const maxSharedList = 16
 // storable makes OPA's values of data, and keeps lists of strings that are alike
 // once: a million callers hold the same few grants.
 func storable(data map[string]any) (map[string]any, error) {
-	lists := sharedLists{}
+	lists := sharedLists{lists: map[string]ast.Value{}}
 	values := make(map[string]any, len(data))
 	for name, member := range data {
 		value, err := lists.value(member)
@@ -28,9 +28,16 @@ func storable(data map[string]any) (map[string]any, error) {
 }
 
 // sharedLists are lists by what is in them. Values of OPA never change.
-type sharedLists map[string]ast.Value
+type sharedLists struct {
+	lists map[string]ast.Value
+	pause pause
+}
 
-func (s sharedLists) value(from any) (ast.Value, error) {
+// maxAtOnce is how many members an object is made of at once. That takes no more than a
+// few milliseconds.
+const maxAtOnce = 4096
+
+func (s *sharedLists) value(from any) (ast.Value, error) {
 	switch from := from.(type) {
 	case map[string]any:
 		terms := make([]ast.Term, 0, 2*len(from)) // one block for all
@@ -41,9 +48,10 @@ func (s sharedLists) value(from any) (ast.Value, error) {
 				return nil, err
 			}
 			terms = append(terms, ast.Term{Value: ast.String(name)}, ast.Term{Value: value})
+			s.pause.step()
 			members = append(members, [2]*ast.Term{&terms[len(terms)-2], &terms[len(terms)-1]})
 		}
-		return ast.NewObject(members...), nil
+		return s.object(members), nil
 	case []any:
 		return s.list(from)
 	default:
@@ -51,7 +59,19 @@ func (s sharedLists) value(from any) (ast.Value, error) {
 	}
 }
 
-func (s sharedLists) list(from []any) (ast.Value, error) {
+func (s *sharedLists) object(members [][2]*ast.Term) ast.Object {
+	if len(members) <= maxAtOnce {
+		return ast.NewObject(members...)
+	}
+	object := ast.NewObjectWithCapacity(len(members))
+	for _, member := range members {
+		s.pause.step()
+		object.Insert(member[0], member[1])
+	}
+	return object
+}
+
+func (s *sharedLists) list(from []any) (ast.Value, error) {
 	if len(from) > maxSharedList {
 		return ast.InterfaceToValue(from)
 	}
@@ -65,12 +85,12 @@ func (s sharedLists) list(from []any) (ast.Value, error) {
 		name.WriteByte(' ')
 		name.WriteString(text)
 	}
-	if known, ok := s[name.String()]; ok {
+	if known, ok := s.lists[name.String()]; ok {
 		return known, nil
 	}
 	value, err := ast.InterfaceToValue(from)
 	if err == nil {
-		s[name.String()] = value
+		s.lists[name.String()] = value
 	}
 	return value, err
 }
