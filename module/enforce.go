@@ -12,7 +12,8 @@ import (
 
 // decide asks the policy. Whatever is not an allow is a refusal.
 func (x *exchange) decide() *decision.Refusal {
-	x.result = x.h.engine.Decide(x.r.Context(), x.input())
+	x.asked = x.input()
+	x.result = x.h.engine.Decide(x.r.Context(), x.asked)
 	x.judged = true
 	if x.session.denial != nil {
 		return x.session.denial // audit mode; whatever the policy says of it

@@ -25,7 +25,7 @@ func (x *exchange) record(denial *decision.Refusal) *decision.Refusal {
 	if entry == nil && !x.h.engine.LogsEvents() {
 		return nil
 	}
-	about := policy.About{ID: x.id, Verdict: string(x.verdictOf(denial)), Mode: x.h.Mode}
+	about := policy.About{ID: x.id, Verdict: string(x.verdictOf(denial)), Mode: x.h.Mode, WritesInput: true}
 	if x.peer.IsValid() {
 		about.RequestedBy = x.peer.String()
 	}
@@ -35,7 +35,7 @@ func (x *exchange) record(denial *decision.Refusal) *decision.Refusal {
 		return decision.RefuseWith(decision.LogFull, "", err)
 	}
 	if entry != nil && event != nil {
-		entry.Write(eventFields(event)...)
+		entry.Write(eventFields(event, x.asked)...)
 	}
 	return nil
 }
@@ -53,7 +53,8 @@ func (x *exchange) verdictOf(denial *decision.Refusal) decision.Verdict {
 }
 
 // eventFields are the members of an event under their names in OPA's format.
-func eventFields(event *policy.Event) []zap.Field {
+// Its input is written from what was asked, where OPA had nothing to do with it.
+func eventFields(event *policy.Event, asked *decision.Input) []zap.Field {
 	fields := make([]zap.Field, 0, 16)
 	fields = append(fields, zap.Any("labels", event.Labels), zap.String("decision_id", event.DecisionID))
 	fields = appendText(fields, "revision", event.Revision)
@@ -61,7 +62,11 @@ func eventFields(event *policy.Event) []zap.Field {
 		fields = append(fields, zap.Any("bundles", event.Bundles))
 	}
 	fields = appendText(fields, "path", event.Path)
-	fields = appendDocument(fields, "input", event.Input)
+	if event.Input != nil && *event.Input == any(policy.AskedInput{}) {
+		fields = append(fields, zap.Object("input", (*inputDocument)(asked)))
+	} else {
+		fields = appendDocument(fields, "input", event.Input)
+	}
 	fields = appendDocument(fields, "result", event.Result)
 	fields = appendDocument(fields, "nd_builtin_cache", event.NDBuiltinCache)
 	if len(event.Erased) > 0 {

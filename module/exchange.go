@@ -48,6 +48,7 @@ type exchange struct {
 	bodyRelease  func()
 	bodyComplete bool
 
+	asked       *decision.Input // of the policy
 	result      policy.Result
 	judged      bool
 	keeper      *password.Keeper

@@ -37,7 +37,16 @@ type About struct {
 	// Verdict is what becomes of the request, and Mode why it may differ from
 	// the decision.
 	Verdict, Mode string
+	// WritesInput tells that the caller writes the input itself, from what it asked,
+	// where nothing of OPA's sees the event: it has [AskedInput] in its place then.
+	WritesInput bool
 }
+
+// AskedInput stands for the input of an event that its caller writes. An event that OPA
+// has masked never has it.
+type AskedInput struct{}
+
+var askedInput any = AskedInput{}
 
 // processLabels name this process where no configuration of OPA does.
 var processLabels = map[string]string{"id": uuid.NewString(), "version": version.Version}
@@ -46,11 +55,13 @@ var processLabels = map[string]string{"id": uuid.NewString(), "version": version
 // one is configured. The event is nil if a rule of the log says to drop it. The
 // only error is [ErrLogFull].
 func (e *Engine) Record(ctx context.Context, result *Result, about About) (*Event, error) {
+	plugin := e.awaitLogs()
+	about.WritesInput = about.WritesInput && plugin == nil
 	info, err := e.info(result, about)
 	if err != nil {
 		return nil, e.lose(err)
 	}
-	switch plugin := e.awaitLogs(); {
+	switch {
 	case plugin != nil:
 		return e.remote.Load().log(ctx, plugin, info)
 	case e.expectsLogs:
@@ -120,13 +131,16 @@ func (e *Engine) info(result *Result, about About) (*server.Info, error) {
 		Revision:   result.Revision,
 		Path:       e.settings.Entrypoint,
 		Timestamp:  result.Time.UTC(),
-		InputAST:   result.Input(),
 		Metrics:    evalMetrics{metrics.NoOp(), result.Duration.Nanoseconds()},
 		Custom:     map[string]any{"metaguard": custom},
 	}
 	var err error
-	if info.Input, err = documentOf(result.Input()); err != nil {
+	if about.WritesInput {
+		info.Input = &askedInput
+	} else if info.Input, err = documentOf(result.Input()); err != nil {
 		return nil, err
+	} else {
+		info.InputAST = result.Input()
 	}
 	if info.Results, err = documentOf(result.Output); err != nil {
 		return nil, err
@@ -173,6 +187,15 @@ func documentOf(value ast.Value) (*any, error) {
 		return nil, fmt.Errorf("a value cannot be logged: %w", err)
 	}
 	return &document, nil
+}
+
+// Seen is a value as a policy sees it, as JSON types.
+func Seen(value any) (any, error) {
+	seen, err := ast.InterfaceToValue(value)
+	if err != nil {
+		return nil, fmt.Errorf("a value cannot be shown to a policy: %w", err)
+	}
+	return ast.JSON(seen)
 }
 
 // AnswersOf reads the member nd_builtin_cache of an event; null is none. OPA
