@@ -95,3 +95,23 @@ func BenchmarkRecord(b *testing.B) {
 		})
 	}
 }
+
+// A decision that must be evaluated allocates no more than it did.
+func TestDecideAllocatesNoMore(t *testing.T) {
+	if raced {
+		t.Skip("the race detector allocates")
+	}
+	e := engine(t, Config{Cache: -1})
+	for what, tt := range map[string]struct {
+		most float64
+		in   *decision.Input
+	}{
+		"an instance reads its own":         {137, instance(decision.KindMetadata, decision.Read)},
+		"an instance writes its password":   {262, instance(decision.KindPassword, decision.Write)},
+		"an instance asks for its password": {373, instance(decision.KindPassword, decision.Read)},
+	} {
+		if got := testing.AllocsPerRun(100, func() { e.Decide(t.Context(), tt.in) }); got > tt.most {
+			t.Errorf("%s: %v allocations, at most %v", what, got, tt.most)
+		}
+	}
+}
