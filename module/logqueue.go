@@ -164,7 +164,7 @@ func (q *logQueue) flush() (more bool) {
 		q.spare = lines[:0]
 	}
 	if len(lines) > 0 {
-		q.failing = failing
+		q.failing = failing && !q.stuck // what is at an end refuses nobody
 	}
 	q.writing = 0
 	q.noteFull()
@@ -212,7 +212,7 @@ func (q *logQueue) Close() error {
 	select {
 	case <-q.done:
 		q.mu.Lock()
-		q.failing = false // what is at an end refuses nobody
+		q.failing = false
 		q.noteFull()
 		q.mu.Unlock()
 	case <-time.After(logCloseTimeout):
