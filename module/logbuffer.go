@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
+	"go.uber.org/zap"
 )
 
 func init() { caddy.RegisterModule(new(LogBuffer)) }
@@ -50,6 +51,7 @@ type LogBuffer struct {
 	Full string `json:"full,omitempty"`
 
 	writer caddy.WriterOpener
+	output *logOutput // nil: not opened
 }
 
 // CaddyModule returns the Caddy module information.
@@ -60,12 +62,25 @@ func (*LogBuffer) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision loads the writer. It opens nothing.
+// Provision opens the log, if nobody has: OpenWriter is called once only for each
+// key, whatever configurations come and go.
 func (b *LogBuffer) Provision(ctx caddy.Context) error {
 	setDefault(&b.Size, defaultLogBuffer)
 	setDefault(&b.Interval, defaultLogInterval)
 	setDefault(&b.Full, logFullDrop)
-	setDefault[caddy.WriterOpener](&b.writer, new(caddy.StderrWriter))
+	if err := b.provisionWriter(ctx); err != nil {
+		return err
+	}
+	if err := b.check(); err != nil {
+		return err
+	}
+	var err error
+	b.output, err = beginLog(b.WriterKey(), b.open)
+	return err
+}
+
+func (b *LogBuffer) provisionWriter(ctx caddy.Context) error {
+	b.writer = new(caddy.StderrWriter)
 	if b.WriterRaw == nil {
 		return nil
 	}
@@ -80,8 +95,8 @@ func (b *LogBuffer) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Validate refuses settings that cannot work.
-func (b *LogBuffer) Validate() error {
+// check refuses settings that cannot work.
+func (b *LogBuffer) check() error {
 	if _, nested := b.writer.(*LogBuffer); nested {
 		return errors.New("metaguard_buffered: one buffer is enough: give it the output itself")
 	}
@@ -97,6 +112,27 @@ func (b *LogBuffer) Validate() error {
 	return nil
 }
 
+func (b *LogBuffer) open() (*logQueue, error) {
+	to, err := b.writer.OpenWriter()
+	if err != nil {
+		return nil, fmt.Errorf("opening log %s: %w", b.writer, err)
+	}
+	return newLogQueue(to, int(b.Size), time.Duration(b.Interval), b.Full == logFullRefuse), nil
+}
+
+// Cleanup ends the log, unless another configuration goes on with it. Its error is
+// none of Caddy's, which would write it to the standard error by itself, and wait
+// for that.
+func (b *LogBuffer) Cleanup() error {
+	if b.output == nil {
+		return nil
+	}
+	if err := b.output.end(); err != nil {
+		caddy.Log().Error("closing a log", zap.String("log", b.String()), zap.Error(err))
+	}
+	return nil
+}
+
 // String names the log.
 func (b *LogBuffer) String() string { return "buffered " + b.writer.String() }
 
@@ -106,14 +142,8 @@ func (b *LogBuffer) WriterKey() string {
 	return "metaguard_buffered " + strconv.FormatInt(b.Size, 10) + " " + time.Duration(b.Interval).String() + " " + b.Full + " " + b.writer.WriterKey()
 }
 
-// OpenWriter opens the log.
-func (b *LogBuffer) OpenWriter() (io.WriteCloser, error) {
-	to, err := b.writer.OpenWriter()
-	if err != nil {
-		return nil, err
-	}
-	return newLogQueue(to, int(b.Size), time.Duration(b.Interval), b.Full == logFullRefuse), nil
-}
+// OpenWriter gives the log that was opened.
+func (b *LogBuffer) OpenWriter() (io.WriteCloser, error) { return b.output, nil }
 
 // UnmarshalCaddyfile sets up the buffer:
 //
@@ -166,6 +196,6 @@ func (b *LogBuffer) unmarshalOutput(d *caddyfile.Dispenser) error {
 var (
 	_ caddy.WriterOpener    = (*LogBuffer)(nil)
 	_ caddy.Provisioner     = (*LogBuffer)(nil)
-	_ caddy.Validator       = (*LogBuffer)(nil)
+	_ caddy.CleanerUpper    = (*LogBuffer)(nil)
 	_ caddyfile.Unmarshaler = (*LogBuffer)(nil)
 )

@@ -174,6 +174,27 @@ func TestLogQueueRefusesWhatItCannotWrite(t *testing.T) {
 	}
 }
 
+// A line that comes while the log ends, and its writer hangs, waits for nothing, and is
+// written.
+func TestLogQueueWhileItEnds(t *testing.T) {
+	to := &sink{gate: make(chan struct{})}
+	q := newLogQueue(to, 1<<20, time.Hour, false)
+	write := func(line string) { _, _ = q.Write([]byte(line)) } // never fails
+	write("first\n")
+	ended := make(chan error)
+	go func() { ended <- q.Close() }()
+	eventually(t, "the log ends", func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.writing > 0
+	})
+	write("last words\n")
+	close(to.gate)
+	if err := <-ended; err != nil || to.text.String() != "first\nlast words\n" {
+		t.Errorf("%v, %q", err, to.text.String())
+	}
+}
+
 // A line that comes after the end is written, or counted, and waits for no writer that
 // takes no more.
 func TestLogQueueAfterItsEnd(t *testing.T) {
@@ -251,10 +272,7 @@ func openedLog(t *testing.T, text string) (key string, _ error) {
 	if err := b.Provision(ctx); err != nil {
 		return "", err
 	}
-	if err := b.Validate(); err != nil {
-		return "", err
-	}
-	return b.WriterKey(), nil
+	return b.WriterKey(), b.Cleanup()
 }
 
 // eventually waits for something that happens in another goroutine.

@@ -37,7 +37,8 @@ type logQueue struct {
 	spare   []byte
 	full    bool // counts in fullLogs
 	failing bool // the last batch was not written
-	closed  bool // lines go straight to the writer
+	closed  bool // it is to end
+	ended   bool // nothing waits any more: lines go straight to the writer
 	stuck   bool // the writer takes no more
 
 	filled  chan struct{} // there is something to write
@@ -66,7 +67,7 @@ func newLogQueue(to io.WriteCloser, size int, interval time.Duration, refuse boo
 // the standard error, and wait for it.
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
-	if q.closed { // such as for the last words of the process
+	if q.ended { // such as for the last words of the process
 		stuck := q.stuck
 		q.mu.Unlock()
 		if !stuck {
@@ -163,7 +164,7 @@ func (q *logQueue) flush() (more bool) {
 		q.spare = lines[:0]
 	}
 	if len(lines) > 0 {
-		q.failing = failing
+		q.failing = failing && !q.stuck // what is at an end refuses nobody
 	}
 	q.writing = 0
 	q.noteFull()
@@ -173,6 +174,7 @@ func (q *logQueue) flush() (more bool) {
 	if len(q.waiting) > 0 {
 		signal(q.filled)
 	}
+	q.ended = q.closed
 	return false
 }
 
@@ -210,13 +212,13 @@ func (q *logQueue) Close() error {
 	select {
 	case <-q.done:
 		q.mu.Lock()
-		q.failing = false // what is at an end refuses nobody
+		q.failing = false
 		q.noteFull()
 		q.mu.Unlock()
 	case <-time.After(logCloseTimeout):
 		q.mu.Lock()
 		logLinesDropped.failed.Add(float64(bytes.Count(q.waiting, newline)))
-		q.waiting, q.writing, q.stuck, q.failing = nil, 0, true, false
+		q.waiting, q.writing, q.ended, q.stuck, q.failing = nil, 0, true, true, false
 		q.noteFull()
 		q.mu.Unlock()
 		go func() { _ = q.to.Close() }() // which may wait for the write that hangs

@@ -53,7 +53,7 @@ func closedLabels() map[string][]string {
 			"accepted", "already_set", "unsent", "unknown",
 		},
 		"resource": {"listing", "metadata", "password", "userdata", "vendordata", "network", "credentials", "token", "health", "unknown"},
-		"result":   {"ok", "failed", "same", "different", "dropped", "conflict", "corrupt", "timeout", "identified", "cached", "answered"},
+		"result":   {"ok", "failed", "same", "different", "dropped", "conflict", "hit", "miss", "corrupt", "timeout", "identified", "cached", "answered"},
 		"mode":     {"enforce", "audit"},
 	}
 	for _, reason := range decision.Reasons() {

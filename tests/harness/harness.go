@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -103,6 +104,7 @@ type Process struct {
 	command *exec.Cmd
 	done    chan struct{}
 	log     *syncBuffer
+	output  io.Writer // what it writes goes here
 }
 
 // New prepares a Metaguard in a directory of its own, which holds files.
@@ -110,6 +112,7 @@ type Process struct {
 func New(tb testing.TB, files map[string]string, env ...string) *Process {
 	tb.Helper()
 	p := &Process{Dir: tb.TempDir(), Data: tb.TempDir(), tb: tb, binary: Binary(tb), log: new(syncBuffer)}
+	p.output = p.log
 	p.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + p.Data, "XDG_DATA_HOME=" + p.Data, "XDG_CONFIG_HOME=" + p.Data,
 	}, env...)
@@ -122,6 +125,10 @@ func New(tb testing.TB, files map[string]string, env ...string) *Process {
 
 // Setenv sets a variable of the process's environment, before it runs.
 func (p *Process) Setenv(name, value string) { p.env = append(p.env, name+"="+value) }
+
+// WriteTo makes what the process writes go to a file, before it runs; Log is empty
+// then.
+func (p *Process) WriteTo(to *os.File) { p.output = to }
 
 // Start runs the Caddyfile in Dir and waits until address accepts connections.
 func Start(tb testing.TB, address string, files map[string]string, env ...string) *Process {
@@ -151,7 +158,7 @@ func (p *Process) Run(address string) {
 	p.tb.Helper()
 	command := exec.Command(p.binary, "run", "--config", filepath.Join(p.Dir, "Caddyfile"), "--adapter", "caddyfile")
 	command.Env = p.env
-	command.Stdout, command.Stderr = p.log, p.log
+	command.Stdout, command.Stderr = p.output, p.output
 	if err := command.Start(); err != nil {
 		p.tb.Fatal(err)
 	}
