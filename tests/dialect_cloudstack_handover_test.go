@@ -3,6 +3,7 @@
 package tests
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"strings"
@@ -59,6 +60,49 @@ func TestCloudStackPassword(t *testing.T) {
 	}
 	if strings.Contains(s.Log(), "aB3dEf") || strings.Contains(s.Log(), "Passwort") {
 		t.Error("a password is in the log")
+	}
+}
+
+// connections are made before they are used, so that requests follow one
+// another as closely as they can.
+func (s *cloudStackSite) connections(t *testing.T, count int) func(headers string) harness.Answer {
+	t.Helper()
+	made := make([]net.Conn, count)
+	for i := range made {
+		conn, err := net.Dial("tcp", s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		made[i] = conn
+	}
+	return func(headers string) harness.Answer {
+		conn := made[0]
+		made = made[1:]
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: m\r\n%s\r\n", headers)
+		return harness.ReadAnswer(bufio.NewReader(conn), "GET ")
+	}
+}
+
+// A client that asks until there is a password, and acknowledges at once: it is faster
+// than what the server does when an answer is out.
+func TestCloudStackFastClient(t *testing.T) {
+	t.Parallel()
+	s := newCloudStack(t, "", true, false)
+	for round := range 20 {
+		send := s.connections(t, 5)
+		for i, password := range []string{"old", "", "", fmt.Sprint("new ", round)} {
+			s.router.SetPassword("127.0.0.1", password)
+			if password == "" {
+				password = cloudStackNone
+			}
+			if answer := send(cloudStackSend); answer.Status != 200 || answer.Body != password {
+				t.Fatalf("round %d, read %d: %d %q %v", round, i, answer.Status, answer.Body, answer.Err)
+			}
+		}
+		if answer := send(cloudStackSaved); answer.Status != 200 || answer.Body != cloudStackNone || s.router.Password("127.0.0.1") != "" {
+			t.Fatalf("round %d, acknowledging: %d %q %v", round, answer.Status, answer.Body, answer.Err)
+		}
 	}
 }
 
