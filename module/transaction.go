@@ -37,7 +37,8 @@ func (x *exchange) beginTransaction() (refusal *decision.Refusal) {
 }
 
 // checkIssued lets an answer to the read of a password pass that the server has
-// made: a word that says that there is none, or one line of printable text.
+// made: a word that says that there is none, or one line of printable text. What
+// passes is in the latch before: a client with its answer may read again at once.
 func (x *exchange) checkIssued() *decision.Refusal {
 	read, body := x.transaction.read, x.reply.Body
 	if len(body) > x.keeper.MaxSize() {
@@ -56,7 +57,7 @@ func (x *exchange) checkIssued() *decision.Refusal {
 	default:
 		read.Saw(password.SeenPassword, line)
 	}
-	return nil
+	return read.Record()
 }
 
 // checkAcknowledged lets only the server's words pass as the answer to an

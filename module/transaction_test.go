@@ -7,6 +7,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/metaguard/metaguard/module/canonical"
@@ -64,6 +66,46 @@ func TestReadIsDelivered(t *testing.T) {
 		x.settleRead()
 		if _, _, refusal := keeper.Acknowledge(t.Context(), "i-1", "vm"); (refusal == nil) != test.fine || x.err != nil {
 			t.Errorf("%s: %v, %v", name, refusal, x.err)
+		}
+	}
+}
+
+// A client that has its answer reads on, or acknowledges, while the end of its read is
+// still to be told. What its reads have found counts in their order all the same.
+func TestReadsCountInTheirOrder(t *testing.T) {
+	for name, answers := range map[string][]string{
+		"a password after none":                {"saved_password", "new"},
+		"a password after none, read twice":    {"saved_password", "new", "new"},
+		"a password after another":             {"old", "new"},
+		"a password after another, and a word": {"old", "new", "bad_request"},
+		"the same password after none":         {"new", "saved_password", "new"},
+	} {
+		keeper, err := password.NewKeeper(password.Config{
+			Latch: new(oneRecord), Limits: password.Limits{MaxSize: 255}, FingerprintKeys: []decision.Secret{decision.NewSecret(strings.Repeat("k", password.MinFingerprintKey))},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var late []*exchange
+		for _, answer := range answers {
+			x := &exchange{
+				h: &Handler{traits: new(dialect.CloudStack).Traits()}, w: httptest.NewRecorder(), r: httptest.NewRequest(http.MethodGet, "/", nil),
+				keeper: keeper, caller: &decision.Caller{ID: "vm"}, target: decision.Target{InstanceID: "i-1"},
+				match: dialect.Match{Transaction: dialect.TransactionRead}, reply: &response.Answer{Status: http.StatusOK, Body: []byte(answer)},
+				outcome: outcomeForwarded,
+			}
+			for _, step := range []func() *decision.Refusal{x.beginTransaction, x.checkIssued} {
+				if refusal := step(); refusal != nil {
+					t.Fatalf("%s: %v", name, refusal)
+				}
+			}
+			late = append(late, x)
+		}
+		for _, x := range slices.Backward(late) {
+			x.settleRead()
+		}
+		if a, _, refusal := keeper.Acknowledge(t.Context(), "i-1", "vm"); refusal != nil || a == nil {
+			t.Errorf("%s: %v", name, refusal)
 		}
 	}
 }

@@ -74,10 +74,10 @@
 //
 //	event                                   the handover then
 //	BeginRead                               has one read more under way
-//	read ends: a password, passed on        is of this password; its reader may acknowledge
-//	read ends: a password, client left      is of this password; nobody may, if it is a new one
-//	read ends: none, or not fit to pass     is empty: nobody may acknowledge
-//	read ends: nothing was learned          is as before
+//	a read sees a password                  is of this password; nobody may acknowledge it, if it is a new one
+//	a read sees none, or what is not fit    is empty: nobody may acknowledge
+//	read ends: a password, passed on        its reader may acknowledge, if it is of this password still
+//	read ends: client left, nothing seen    is as before
 //	a read never ends                       is empty after 2 minutes
 //	Acknowledge                             has it under way, for write_timeout
 //	  … by anybody else, or 2 minutes late  refused: password_unverified, acknowledge_without_read
@@ -85,6 +85,10 @@
 //	  … once more                           nothing is sent: it would meet a newer password
 //	Settle(Accepted)                        was acknowledged
 //	Settle(anything else)                   is as before: the reader may try again
+//
+// What a read has seen is recorded before its answer is passed on, and that this was
+// passed on afterwards: a client with its answer may read again at once, and what it
+// is given then is the newer one, however late the end of the first read is told.
 //
 // So an acknowledgement is sent only for a caller who has got the newest password
 // that was seen. What the protocol cannot give, since an acknowledgement does not

@@ -121,26 +121,22 @@ const (
 	SeenUnfit
 )
 
-// read is the handover after a read came to its end. begun is what it was when
-// the read began.
-func (h handover) read(now time.Time, r *Read, delivered bool) handover {
-	h.reads = slices.DeleteFunc(slices.Clone(h.reads), func(u underway) bool { return u.token == r.token })
+// counts tells whether what a read that is under way finds is worth anything.
+func (h handover) counts(r *Read) bool {
+	return slices.ContainsFunc(h.reads, func(u underway) bool { return u.token == r.token })
+}
+
+// saw is the handover after a read has learned what the server holds, and nobody
+// else. begun is what it was when the read began.
+func (h handover) saw(r *Read) handover {
 	// Reads that are under way count no more either: what one of them finds may be
 	// older than this, and its end be told later.
 	unknown := handover{acknowledging: h.acknowledging}
-	switch r.seen {
-	case SeenNothing:
-		return h
-	case SeenUnfit:
-		return unknown
-	case SeenNone:
-		if h.done {
-			return h // as it was acknowledged
-		}
-		return unknown
-	case SeenPassword:
-	}
 	switch {
+	case r.seen == SeenNothing, r.seen == SeenNone && h.done: // as it was acknowledged
+		return h
+	case r.seen != SeenPassword:
+		return unknown
 	case r.print == "" || r.print != h.seen:
 		if h.seen != r.begun.seen {
 			return unknown // another read saw another one meanwhile: either may be the newer
@@ -149,7 +145,16 @@ func (h handover) read(now time.Time, r *Read, delivered bool) handover {
 	case h.done && r.begun.done:
 		h.readers, h.done = nil, false // the server has not forgotten it, or has the same again
 	}
-	if delivered {
+	return h
+}
+
+// ended is the handover after a read came to its end, whose sight it has.
+func (h handover) ended(now time.Time, r *Read, delivered bool) handover {
+	if !h.counts(r) {
+		return h
+	}
+	h.reads = slices.DeleteFunc(slices.Clone(h.reads), func(u underway) bool { return u.token == r.token })
+	if delivered && r.seen == SeenPassword && r.print == h.seen {
 		h.readers = slices.DeleteFunc(slices.Clone(h.readers), func(known reader) bool { return known.who == r.who })
 		h.readers = append(h.readers, reader{r.who, stamp(now.Add(acknowledgeTerm))})
 		h.readers = h.readers[max(0, len(h.readers)-maxReaders):]

@@ -20,6 +20,7 @@ type handoverWorld struct {
 	clock   *clock
 	latch   Latch
 	keepers [2]*Keeper
+	late    bool // what reads saw is told with their ends
 }
 
 func newHandoverWorld(t *testing.T, latch Latch) *handoverWorld {
@@ -43,6 +44,9 @@ func (w *handoverWorld) begins(who string) *Read {
 func (w *handoverWorld) ends(read *Read, seen Seen, password string, delivered bool) {
 	w.Helper()
 	read.Saw(seen, []byte(password))
+	if !w.late {
+		wantRefusal(w, read.Record(), "", "")
+	}
 	wantRefusal(w, read.Settle(delivered), "", "")
 }
 
@@ -287,9 +291,13 @@ func TestHandover(t *testing.T) {
 			w.acknowledges("vm", "sent")
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			story(newHandoverWorld(t, &memoryLatch{records: map[Key]string{}}))
-		})
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, late: %t", name, late), func(t *testing.T) {
+				w := newHandoverWorld(t, &memoryLatch{records: map[Key]string{}})
+				w.late = late
+				story(w)
+			})
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -29,9 +30,10 @@ type Read struct {
 	token  string
 	begun  handover
 
-	seen    Seen
-	print   fingerprint
-	settled atomic.Bool
+	seen     Seen
+	print    fingerprint
+	recorded bool // what it saw is in the record
+	settled  atomic.Bool
 }
 
 // BeginRead notes, before the server is asked, that a caller reads an instance's
@@ -55,9 +57,8 @@ func (k *Keeper) BeginRead(ctx context.Context, instanceID, callerID string) (*R
 	return read, refusal
 }
 
-// Saw tells what the server's answer was, before it is passed on. The password
-// counts only with SeenPassword. Of a read that nobody acknowledges, which is nil,
-// nothing is noted.
+// Saw tells what the server's answer was. The password counts only with
+// SeenPassword. Of a read that nobody acknowledges, which is nil, nothing is noted.
 func (r *Read) Saw(seen Seen, password []byte) {
 	if r == nil {
 		return
@@ -68,6 +69,19 @@ func (r *Read) Saw(seen Seen, password []byte) {
 	}
 }
 
+// Record records what was seen. It must come before the answer is passed on:
+// whoever has that may read again before this read's end is told, and what the
+// next read finds is newer. A refusal is latch_unavailable: the answer must not
+// pass.
+func (r *Read) Record() *decision.Refusal {
+	if r == nil || r.seen == SeenNothing {
+		return nil
+	}
+	refusal := r.change(func(h handover, _ time.Time) handover { return h.saw(r) })
+	r.recorded = refusal == nil
+	return refusal
+}
+
 // Settle ends the read. delivered tells that the whole answer was sent to a
 // client who had not hung up. Only the first call counts. A refusal is
 // latch_unavailable: the read cannot be acknowledged then.
@@ -75,15 +89,23 @@ func (r *Read) Settle(delivered bool) *decision.Refusal {
 	if r.settled.Swap(true) {
 		return decision.Refuse(decision.LatchUnavailable, "settled_twice")
 	}
-	return r.keeper.change(r.ctx, r.key, func(h handover, now time.Time) (handover, bool) {
-		known := false
-		for _, read := range h.reads {
-			known = known || read.token == r.token
+	return r.change(func(h handover, now time.Time) handover {
+		if !r.recorded {
+			h = h.saw(r)
 		}
-		if !known { // its time was up, or the record was reset
+		return h.ended(now, r, delivered)
+	})
+}
+
+// change edits the handover, if the read counts still: its time is not up, the
+// record was not reset, and nothing was seen that makes it worthless.
+func (r *Read) change(edit func(handover, time.Time) handover) *decision.Refusal {
+	return r.keeper.change(r.ctx, r.key, func(h handover, now time.Time) (handover, bool) {
+		if !h.counts(r) {
 			return h, false
 		}
-		return h.read(now, r, delivered), true
+		next := edit(h, now)
+		return next, !reflect.DeepEqual(next, h)
 	})
 }
 
