@@ -20,20 +20,21 @@ const path = "github.com/metaguard/metaguard/"
 var mayImport = map[string][]string{
 	"cmd/metaguard": {"module", "module/legacy"},
 	"module":        {"module/policy", "module/policytool", "module/doctor", "module/identity", "module/dialect", "module/session", "module/password", "module/response", "module/canonical", "module/legacy", "module/decision"},
-	"module/policy": {"policies", "module/decision"},
+	"module/policy": {"policies", "module/pace", "module/decision"},
 	// The commands read what was recorded with the dialect's tables; they know
 	// no server.
 	"module/policytool": {"module/policy", "module/dialect", "module/decision", "policies"},
 	// The doctor asks servers in the dialect's words; what needs the policy
 	// engine is handed to it.
 	"module/doctor":    {"module/dialect", "module/decision"},
-	"module/identity":  {"module/decision"},
+	"module/identity":  {"module/pace", "module/decision"},
 	"module/dialect":   {"module/decision"},
 	"module/session":   {"module/decision"},
 	"module/password":  {"module/decision"},
 	"module/response":  {"module/decision"},
 	"module/canonical": {"module/decision"},
 	"module/legacy":    {"module/decision"},
+	"module/pace":      {},
 	"module/decision":  {},
 	"policies":         {},
 	"tests/harness":    {},
@@ -42,6 +43,7 @@ var mayImport = map[string][]string{
 // mayNotKnow says which packages must do without a large dependency.
 var mayNotKnow = map[string][]string{
 	"module/decision":  {""}, // nothing but the standard library
+	"module/pace":      {""},
 	"module/policy":    {"github.com/caddyserver/caddy"},
 	"module/canonical": {"github.com/caddyserver/caddy", "github.com/open-policy-agent/opa"},
 	"module/response":  {"github.com/open-policy-agent/opa"},

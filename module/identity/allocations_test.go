@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // No source that is asked at every request allocates more than it did.
@@ -17,7 +18,7 @@ func TestSourcesAllocateNoMore(t *testing.T) {
 	}
 	n := newNeutron(t)
 	claimed, unclaimed := request(signed(planted)), request(http.Header{"User-Agent": {"curl"}})
-	inventory, err := readInventory("x", strings.NewReader(manyEntries(1000)))
+	inventory, err := readInventory("x", strings.NewReader(manyEntries(1000)), new(pace.Pace))
 	if err != nil {
 		t.Fatal(err)
 	}

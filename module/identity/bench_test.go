@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // entryOf is the address and instance of entry i of manyEntries: every fourth
@@ -73,7 +74,7 @@ var sizes = []int{10, 10_000, 1_000_000}
 
 func BenchmarkInventoryLookup(b *testing.B) {
 	for _, size := range sizes {
-		inventory, err := readInventory("x", strings.NewReader(manyEntries(size)))
+		inventory, err := readInventory("x", strings.NewReader(manyEntries(size)), new(pace.Pace))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -112,7 +113,7 @@ func BenchmarkInventoryLoad(b *testing.B) {
 			runtime.ReadMemStats(&before)
 			var inventory *Inventory
 			for b.Loop() {
-				if inventory, err = LoadInventory(path); err != nil {
+				if inventory, err = LoadInventory(path, new(pace.Pace)); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // FuzzInventory holds the streaming reader against encoding/json and a search
@@ -26,7 +27,7 @@ func FuzzInventory(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		inventory, err := readInventory("x", bytes.NewReader(text))
+		inventory, err := readInventory("x", bytes.NewReader(text), new(pace.Pace))
 		if err != nil {
 			var at *InventoryError
 			if !errors.As(err, &at) {

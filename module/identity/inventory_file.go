@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // inventoryInterval is how often a file is looked at. A change counts when it
@@ -28,9 +30,11 @@ type InventoryFile struct {
 	path     string
 	logger   *zap.Logger
 	interval time.Duration
-	load     func(path string) (*Inventory, error) // LoadInventory, but in tests
-	current  atomic.Pointer[Inventory]
-	status   atomic.Pointer[InventoryStatus]
+	load     func(path string, p *pace.Pace) (*Inventory, error) // LoadInventory, but in tests
+	// hurry is closed when the one who polls is to end.
+	hurry   <-chan struct{}
+	current atomic.Pointer[Inventory]
+	status  atomic.Pointer[InventoryStatus]
 
 	// What the file looked like, for the one who polls.
 	loaded, failed, pending fileSignature
@@ -59,13 +63,13 @@ func OpenInventory(path string, logger *zap.Logger) (*InventoryFile, error) {
 	return openInventory(path, logger, LoadInventory)
 }
 
-func openInventory(path string, logger *zap.Logger, load func(string) (*Inventory, error)) (*InventoryFile, error) {
+func openInventory(path string, logger *zap.Logger, load func(string, *pace.Pace) (*Inventory, error)) (*InventoryFile, error) {
 	f := &InventoryFile{path: path, logger: logger, interval: inventoryInterval, load: load}
 	before, err := signatureOf(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening inventory: %w", err)
 	}
-	inventory, err := f.load(path)
+	inventory, err := f.load(path, new(pace.Pace))
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +94,7 @@ func (f *InventoryFile) Start() error {
 		return nil
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	f.stop, f.stopped = stop, stopped
+	f.stop, f.stopped, f.hurry = stop, stopped, stop
 	go func() {
 		defer close(stopped)
 		ticker := time.NewTicker(f.interval)
@@ -143,9 +147,10 @@ func (f *InventoryFile) reload(before fileSignature) {
 	f.pending = fileSignature{}
 	var inventory *Inventory
 	var err error
-	same := fileDigest(f.path) == f.current.Load().Digest()
+	gently := pace.Gentle(f.hurry) // requests are served meanwhile
+	same := pacedDigest(f.path, gently) == f.current.Load().Digest()
 	if !same {
-		inventory, err = f.load(f.path)
+		inventory, err = f.load(f.path, gently)
 	}
 	if after, statErr := signatureOf(f.path); statErr != nil || !after.same(before) {
 		return // it changed meanwhile: what was read may be half of each

@@ -14,6 +14,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // followed is a file under test, with what it logged.
@@ -233,9 +235,9 @@ func TestFollowNoticesEachSign(t *testing.T) {
 func TestFollowReadsABadFileOnce(t *testing.T) {
 	f := follow(t, project("one"))
 	reads := 0
-	f.load = func(path string) (*Inventory, error) {
+	f.load = func(path string, _ *pace.Pace) (*Inventory, error) {
 		reads++
-		return LoadInventory(path)
+		return LoadInventory(path, new(pace.Pace))
 	}
 	writeFile(t, f.path, "bad")
 	f.polls(10)
@@ -249,8 +251,8 @@ func TestFollowReadsABadFileOnce(t *testing.T) {
 func TestFollowChangeWhileReading(t *testing.T) {
 	f := follow(t, project("one"))
 	for _, test := range []struct{ half, whole string }{{project("half"), "good"}, {"half", "better"}} {
-		f.load = func(path string) (*Inventory, error) {
-			inventory, err := LoadInventory(path)
+		f.load = func(path string, _ *pace.Pace) (*Inventory, error) {
+			inventory, err := LoadInventory(path, new(pace.Pace))
 			f.rename(project(test.whole))
 			f.load = LoadInventory
 			return inventory, err

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // located is what is known of an instance by its id.
@@ -20,15 +21,15 @@ type located struct {
 
 // LoadInstances reads an inventory as LoadInventory does, for finding instances
 // by their ids too. An instance in two projects is an *InventoryError.
-func LoadInstances(path string) (*Inventory, error) {
-	inventory, err := LoadInventory(path)
+func LoadInstances(path string, p *pace.Pace) (*Inventory, error) {
+	inventory, err := LoadInventory(path, p)
 	if err != nil {
 		return nil, err
 	}
 	inventory.instances = make(map[uuid.UUID]located, inventory.size-len(inventory.named))
 	inventory.others = make(map[string]located, len(inventory.named))
 	for prefix, entry := range inventory.table.All() {
-		if entry.caller == 0 {
+		if p.Step(); entry.caller == 0 {
 			continue
 		}
 		id := inventory.caller(entry.caller)[len(instancePrefix):]

@@ -10,12 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // InventoryError is what is wrong in an inventory file, and where.
@@ -34,24 +35,25 @@ func (e *InventoryError) Error() string {
 
 // LoadInventory reads an inventory file. What is wrong in it is an
 // *InventoryError; any other error is about the file itself.
-func LoadInventory(path string) (*Inventory, error) {
+func LoadInventory(path string, p *pace.Pace) (*Inventory, error) {
 	file, err := openRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening inventory: %w", err)
 	}
 	defer file.Close() //nolint:errcheck // read only
-	return readInventory(path, file)
+	return readInventory(path, file, p)
 }
 
 // readInventory streams the file, so that reading takes no more memory than
 // the result.
-func readInventory(path string, file io.Reader) (*Inventory, error) {
+func readInventory(path string, file io.Reader, p *pace.Pace) (*Inventory, error) {
 	digest := sha256.New()
 	lines := &lineReader{from: io.TeeReader(bufio.NewReaderSize(file, 1<<18), digest)}
 	reader := &inventoryReader{
 		builder: newInventoryBuilder(),
 		json:    jsontext.NewDecoder(lines),
 		lines:   lines,
+		pace:    p,
 	}
 	if err := reader.list(); err != nil {
 		var at *positionError
@@ -78,10 +80,8 @@ type inventoryReader struct {
 	json    *jsontext.Decoder
 	lines   *lineReader
 	scratch []byte
+	pace    *pace.Pace
 }
-
-// betweenPauses is how many entries are read before others get the processor.
-const betweenPauses = 64
 
 // list reads the whole text.
 func (r *inventoryReader) list() error {
@@ -96,10 +96,8 @@ func (r *inventoryReader) list() error {
 	if _, err := r.json.ReadToken(); err != nil {
 		return r.syntax(err)
 	}
-	for entries := 1; ; entries++ {
-		if entries%betweenPauses == 0 {
-			runtime.Gosched() // requests go first, where there are few processors
-		}
+	for {
+		r.pace.Step()
 		switch kind, err := r.peek(); {
 		case err != nil:
 			return err

@@ -17,6 +17,7 @@ import (
 	"testing/iotest"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 func writeFile(tb testing.TB, path, content string) {
@@ -157,7 +158,7 @@ func TestInventoryErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "inventory.json")
 			writeFile(t, path, test.text)
-			inventory, err := LoadInventory(path)
+			inventory, err := LoadInventory(path, new(pace.Pace))
 			var at *InventoryError
 			if !errors.As(err, &at) || inventory != nil {
 				t.Fatalf("inventory %v, error %v", inventory, err)
@@ -184,7 +185,7 @@ func TestInventoryErrorFarDown(t *testing.T) {
 	}
 	lines := strings.Count(text.String(), "\n") + 1
 	text.WriteString("\n  {\"address\":\"10.0.0.7\"}]")
-	_, err := readInventory("x", iotest.HalfReader(strings.NewReader(text.String())))
+	_, err := readInventory("x", iotest.HalfReader(strings.NewReader(text.String())), new(pace.Pace))
 	var at *InventoryError
 	if !errors.As(err, &at) || at.Line != lines+1 || at.Column != 14 || !strings.Contains(at.Problem, "line 17:") {
 		t.Errorf("%v, want line %d, column 14, earlier line 17", err, lines+1)
@@ -194,7 +195,7 @@ func TestInventoryErrorFarDown(t *testing.T) {
 func TestInventoryFileErrors(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{filepath.Join(dir, "missing"), dir, filepath.Join(dir, "missing", "x")} {
-		_, err := LoadInventory(path)
+		_, err := LoadInventory(path, new(pace.Pace))
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -206,7 +207,7 @@ func TestInventoryFileErrors(t *testing.T) {
 		t.Error("no path is provisioned")
 	}
 	broken := errors.New("disk on fire")
-	if _, err := readInventory("x", iotest.ErrReader(broken)); !errors.Is(err, broken) {
+	if _, err := readInventory("x", iotest.ErrReader(broken), new(pace.Pace)); !errors.Is(err, broken) {
 		t.Errorf("a read error is %v", err)
 	}
 }
@@ -223,7 +224,7 @@ func TestInventoryEmptyList(t *testing.T) {
 
 // More instances than one chunk of caller ids holds.
 func TestInventoryManyInstances(t *testing.T) {
-	inventory, err := readInventory("x", strings.NewReader(manyEntries(3*callersPerChunk+1)))
+	inventory, err := readInventory("x", strings.NewReader(manyEntries(3*callersPerChunk+1)), new(pace.Pace))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +247,7 @@ func TestInventoryOfOtherNames(t *testing.T) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	inventory, err := LoadInstances(path)
+	inventory, err := LoadInstances(path, new(pace.Pace))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,13 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // checkNames refuses names in modules and data that mean nothing to the
 // built-in policy. Who replaces that one gives the names a meaning of his own.
-func (b *content) checkNames(bad *findings) {
+func (b *content) checkNames(p *pace.Pace, bad *findings) {
 	if b.replaced {
 		return
 	}
@@ -39,7 +41,7 @@ func (b *content) checkNames(bad *findings) {
 		checkTeam(module, bad)
 	}
 	for _, doc := range b.docs {
-		doc.checkNames(bad)
+		doc.checkNames(p, bad)
 	}
 }
 

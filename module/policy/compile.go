@@ -53,7 +53,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	}
 	b := s.parse(src, &bad)
 	data := merge(b.docs, &bad)
-	b.checkNames(&bad)
+	b.checkNames(src.atPace(), &bad)
 	b.checkValues(&bad)
 	if err := bad.err(); err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		return nil, err
 	}
 
-	values, err := storable(data)
+	values, err := storable(data, src.atPace())
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
 	}
@@ -147,7 +147,7 @@ func (s *settings) parse(src *source, bad *findings) *content {
 	for i := range src.files {
 		f := &src.files[i]
 		if !f.isRego() {
-			if doc, ok := parseData(f, bad); ok {
+			if doc, ok := parseData(f, src.atPace(), bad); ok {
 				b.docs = append(b.docs, doc)
 			}
 			continue

@@ -17,6 +17,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // document is one data file, parsed and put under its directories' names.
@@ -27,14 +29,14 @@ type document struct {
 
 // parseData parses a data file. JSON with a name twice and YAML with a second
 // document are errors: parsers drop one of the two without a word.
-func parseData(f *file, bad *findings) (document, bool) {
+func parseData(f *file, p *pace.Pace, bad *findings) (document, bool) {
 	var (
 		value any
 		err   error
 	)
 	if strings.HasSuffix(f.name, ".json") {
 		var line, col int
-		if value, line, col, err = parseJSON(f.bytes); err != nil {
+		if value, line, col, err = parseJSON(f.bytes, p); err != nil {
 			*bad = append(*bad, Finding{File: f.name, Line: line, Col: col, Code: CodeDataInvalid, Message: err.Error()})
 			return document{}, false
 		}

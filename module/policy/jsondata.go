@@ -8,29 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
-
-// pause lets requests go first, now and then: on a machine with few processors a load
-// of a million entries would else hold one of them for ten milliseconds at a time,
-// before each of the several goroutines that a request needs.
-type pause int
-
-const betweenPauses = 64
-
-func (p *pause) step() {
-	if *p++; *p%betweenPauses == 0 {
-		runtime.Gosched()
-	}
-}
 
 // parseJSON reads a data document in one pass. It is strict where others forgive: a name
 // that stands twice, bytes that are no UTF-8, and more after the end are errors, with
 // their place. Numbers are kept as they are written.
-func parseJSON(content []byte) (value any, line, col int, err error) {
-	reader := jsonReader{json: jsontext.NewDecoder(bytes.NewReader(content))}
+func parseJSON(content []byte, p *pace.Pace) (value any, line, col int, err error) {
+	reader := jsonReader{json: jsontext.NewDecoder(bytes.NewReader(content)), pace: p}
 	if value, err = reader.value(); err == nil {
 		if _, err = reader.json.ReadToken(); err == io.EOF { //nolint:errorlint // documented to be io.EOF itself
 			return value, 0, 0, nil
@@ -53,12 +41,12 @@ func parseJSON(content []byte) (value any, line, col int, err error) {
 
 // jsonReader makes Go values of JSON text, as encoding/json does with UseNumber.
 type jsonReader struct {
-	json  *jsontext.Decoder
-	pause pause
+	json *jsontext.Decoder
+	pace *pace.Pace
 }
 
 func (r *jsonReader) value() (any, error) {
-	r.pause.step()
+	r.pace.Step()
 	token, err := r.json.ReadToken()
 	if err != nil {
 		return nil, err

@@ -8,6 +8,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // FuzzParseJSON holds what is read against OPA's own reader: either it is refused, or it
@@ -20,7 +22,7 @@ func FuzzParseJSON(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got, line, col, err := parseJSON(text)
+		got, line, col, err := parseJSON(text, new(pace.Pace))
 		if err != nil {
 			if got != nil || line < 1 || col < 1 {
 				t.Fatalf("%q: %v at %d:%d, and yet %v", text, err, line, col, got)
@@ -43,7 +45,7 @@ func TestLargeObject(t *testing.T) {
 	for i := range 3 * maxAtOnce {
 		members[string(rune(0x4e00+i%maxAtOnce))+string(rune('a'+i/maxAtOnce))] = []any{"password:read"}
 	}
-	values, err := storable(map[string]any{"large": members})
+	values, err := storable(map[string]any{"large": members}, new(pace.Pace))
 	if err != nil {
 		t.Fatal(err)
 	}

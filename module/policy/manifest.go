@@ -15,6 +15,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // CheckBundles finds in directories with a .manifest, which are to become
@@ -43,7 +45,7 @@ func CheckBundles(cfg Config) ([]Finding, error) {
 }
 
 func (s *settings) checkBundle(path, name string, raw []byte, bad *findings) {
-	if _, line, col, err := parseJSON(raw); err != nil {
+	if _, line, col, err := parseJSON(raw, new(pace.Pace)); err != nil {
 		*bad = append(*bad, Finding{File: name, Line: line, Col: col, Code: CodeBundleRefused, Message: err.Error()})
 		return
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // grantAttributes are what grants can be keyed by.
@@ -15,7 +17,7 @@ var grantAttributes = []string{"instance_id", "project_id", "role", "caller_id"}
 var ownData = []string{"grants", "settings"}
 
 // checkNames refuses data that the built-in policy would not read.
-func (d document) checkNames(bad *findings) {
+func (d document) checkNames(p *pace.Pace, bad *findings) {
 	refuse := func(path []string, hint, format string, args ...any) {
 		line, col := d.locate(path)
 		*bad = append(*bad, Finding{
@@ -56,7 +58,7 @@ func (d document) checkNames(bad *findings) {
 		refuse([]string{"metaguard", name}, hint, "data.metaguard.%s means nothing", name)
 	}
 	if grants, ok := own["grants"]; ok {
-		d.checkGrants(grants, bad)
+		d.checkGrants(grants, p, bad)
 	}
 	if settings, ok := own["settings"]; ok {
 		d.checkSettings(settings, bad)
@@ -117,7 +119,7 @@ func Accepted(data map[string]any) []string {
 }
 
 // checkGrants checks data.metaguard.grants.<attribute>.<value> = ["kind:action", …].
-func (d document) checkGrants(grants any, bad *findings) {
+func (d document) checkGrants(grants any, p *pace.Pace, bad *findings) {
 	at := []string{"metaguard", "grants"}
 	refuse := func(path []string, hint, format string, args ...any) {
 		line, col := d.locate(path)
@@ -147,9 +149,8 @@ func (d document) checkGrants(grants any, bad *findings) {
 			continue
 		}
 		wrong := map[string]string{} // few, of a million
-		var pause pause
 		for value, grants := range values {
-			if pause.step(); value == "" {
+			if p.Step(); value == "" {
 				refuse(path, "", "%s has an empty name, which nobody has", dataPath(path))
 			}
 			if why := badGrant(grants); why != "" {

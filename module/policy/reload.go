@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // Reload loads the files as they are now, without waiting for the next look at
@@ -109,6 +111,9 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 		return
 	}
 	src.partial = !complete
+	if live != nil { // requests are served meanwhile
+		src.pace = pace.Gentle(ctx.Done())
+	}
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
 		e.fail(ctx, start, identity, err)
@@ -139,6 +144,9 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, activation b
 	if live := e.live.Load(); live != nil && live.identity == src.identity() {
 		e.note(ofRemoval, nil)
 		return commit() // a server without ETags sends the same again and again
+	}
+	if e.live.Load() != nil {
+		src.pace = pace.Gentle(ctx.Done())
 	}
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // maxSharedList is how many entries a list has at most that is kept once.
@@ -14,8 +16,8 @@ const maxSharedList = 16
 
 // storable makes OPA's values of data, and keeps lists of strings that are alike
 // once: a million callers hold the same few grants.
-func storable(data map[string]any) (map[string]any, error) {
-	lists := sharedLists{lists: map[string]ast.Value{}}
+func storable(data map[string]any, p *pace.Pace) (map[string]any, error) {
+	lists := sharedLists{lists: map[string]ast.Value{}, pace: p}
 	values := make(map[string]any, len(data))
 	for name, member := range data {
 		value, err := lists.value(member)
@@ -30,7 +32,7 @@ func storable(data map[string]any) (map[string]any, error) {
 // sharedLists are lists by what is in them. Values of OPA never change.
 type sharedLists struct {
 	lists map[string]ast.Value
-	pause pause
+	pace  *pace.Pace
 }
 
 // maxAtOnce is how many members an object is made of at once. That takes no more than a
@@ -48,7 +50,7 @@ func (s *sharedLists) value(from any) (ast.Value, error) {
 				return nil, err
 			}
 			terms = append(terms, ast.Term{Value: ast.String(name)}, ast.Term{Value: value})
-			s.pause.step()
+			s.pace.Step()
 			members = append(members, [2]*ast.Term{&terms[len(terms)-2], &terms[len(terms)-1]})
 		}
 		return s.object(members), nil
@@ -65,7 +67,7 @@ func (s *sharedLists) object(members [][2]*ast.Term) ast.Object {
 	}
 	object := ast.NewObjectWithCapacity(len(members))
 	for _, member := range members {
-		s.pause.step()
+		s.pace.Step()
 		object.Insert(member[0], member[1])
 	}
 	return object

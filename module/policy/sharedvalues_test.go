@@ -9,6 +9,8 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // What is shared is what was given.
@@ -20,7 +22,7 @@ func TestStorable(t *testing.T) {
 	}`), &data); err != nil {
 		t.Fatal(err)
 	}
-	values, err := storable(data)
+	values, err := storable(data, new(pace.Pace))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +48,7 @@ func BenchmarkGrantsMemory(b *testing.B) {
 		runtime.GC()
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		values, err := storable(data)
+		values, err := storable(data, new(pace.Pace))
 		if err != nil {
 			b.Fatal(err)
 		}

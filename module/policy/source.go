@@ -19,6 +19,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/version"
 
+	"github.com/metaguard/metaguard/module/pace"
 	"github.com/metaguard/metaguard/policies"
 )
 
@@ -57,6 +58,16 @@ type source struct {
 	// partial tells that bundles are still to come: what only the whole can
 	// tell is not checked yet.
 	partial bool
+	// pace is that of the load; nil: at once.
+	pace *pace.Pace
+}
+
+// atPace is the pace of the load.
+func (s *source) atPace() *pace.Pace {
+	if s.pace == nil {
+		s.pace = new(pace.Pace)
+	}
+	return s.pace
 }
 
 // empty tells that there is nothing of the operator's.

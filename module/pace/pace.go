@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pace keeps the load of something large from the processors that requests
+// need. On a machine with few of them, a goroutine that reads a million entries holds
+// one for as long as the scheduler lets it, before each of the several goroutines and
+// processes that a request needs one after the other.
+package pace
+
+import (
+	"io"
+	"runtime"
+	"time"
+)
+
+const (
+	// between is how many steps are taken before anything is looked at.
+	between = 64
+	// free is how much work is done at once: an ordinary file is loaded within it.
+	free = 50 * time.Millisecond
+	// atOnce is how long work goes on without a rest, and rests how many times as
+	// long as the work a rest is.
+	atOnce = 500 * time.Microsecond
+	rests  = 3
+	// longest is the longest rest.
+	longest = 20 * time.Millisecond
+)
+
+// Pace is that of one load, by one goroutine. The zero value goes on at once, but lets
+// other goroutines of the process go first.
+type Pace struct {
+	steps  uint
+	gentle bool
+	hurry  <-chan struct{}
+	since  time.Time // work was begun
+	worked time.Duration
+}
+
+// Gentle is for a load while requests are served: it takes a quarter of a processor, and
+// four times as long, but for what is loaded within 50 ms. When hurry is closed, it goes
+// on at once.
+func Gentle(hurry <-chan struct{}) *Pace { return &Pace{gentle: true, hurry: hurry} }
+
+// Step is called for every entry that is read.
+func (p *Pace) Step() {
+	if p.steps++; p.steps%between == 0 {
+		p.look()
+	}
+}
+
+// Reader is r, read at this pace.
+func (p *Pace) Reader(r io.Reader) io.Reader { return &reader{r, p} }
+
+// reader looks at the pace at each read.
+type reader struct {
+	io.Reader
+	pace *Pace
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(b []byte) (int, error) {
+	r.pace.look()
+	return r.Reader.Read(b[:min(len(b), 32<<10)])
+}
+
+func (p *Pace) look() {
+	if !p.gentle {
+		runtime.Gosched()
+		return
+	}
+	now := time.Now()
+	if p.since.IsZero() {
+		p.since = now
+		return
+	}
+	worked := now.Sub(p.since)
+	if worked < atOnce {
+		return
+	}
+	if p.worked += worked; p.worked > free {
+		p.rest(min(rests*worked, longest))
+	}
+	p.since = time.Now()
+}
+
+func (p *Pace) rest(long time.Duration) {
+	timer := time.NewTimer(long)
+	defer timer.Stop()
+	select {
+	case <-p.hurry:
+		p.gentle = false
+	case <-timer.C:
+	}
+}
