@@ -29,7 +29,8 @@ const (
 // each line by itself: a request never waits for a disk, or for whoever reads the
 // standard error, and writing costs a fraction. A line is written after `interval`
 // at the latest, and when a configuration or the process ends; a process that is
-// killed loses those that still wait.
+// killed loses those that still wait. Until a first configuration is in force, each
+// line is written at once.
 //
 // Lines that find no room in the buffer are dropped, and counted in
 // `caddy_metaguard_log_lines_dropped_total`.
@@ -112,7 +113,11 @@ func (b *LogBuffer) OpenWriter() (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLogQueue(to, int(b.Size), time.Duration(b.Interval), b.Full == logFullRefuse), nil
+	q := newLogQueue(to, int(b.Size), time.Duration(b.Interval), b.Full == logFullRefuse)
+	// After a start that fails, and after `validate`, Caddy ends the process without closing
+	// logs, and the last line is the one that says why.
+	q.starting.Store(!reloading())
+	return q, nil
 }
 
 // UnmarshalCaddyfile sets up the buffer:
