@@ -162,8 +162,10 @@ func (m *machine) secret(name, content string) {
 // ask gives the status of an answer to an agent that has a secret.
 func (m *machine) ask(secret, port, path string, more ...string) string {
 	m.t.Helper()
-	output, _ := m.may(append([]string{"curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "X-Instance-ID: " + instance,
+	output, _ := m.may(append([]string{
+		"curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "X-Instance-ID: " + instance,
 		"-H", "X-Tenant-ID: " + project, "-H", "X-Forwarded-For: 10.0.0.11", "-H", "X-Instance-ID-Signature: " + signature(secret),
-		"http://127.0.0.1:" + port + path}, more...)...)
+		"http://127.0.0.1:" + port + path,
+	}, more...)...)
 	return output
 }

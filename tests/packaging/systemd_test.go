@@ -318,8 +318,10 @@ func (m *machine) isRemoved(t *testing.T) {
 		t.Error("a removal takes state or secret away")
 	}
 	m.must("dpkg", "--purge", "metaguard")
-	for _, name := range []string{"etc/metaguard/secrets", caddyfile, "var/lib/metaguard", "var/lib/private/metaguard",
-		"etc/systemd/system/multi-user.target.wants/metaguard.service"} {
+	for _, name := range []string{
+		"etc/metaguard/secrets", caddyfile, "var/lib/metaguard", "var/lib/private/metaguard",
+		"etc/systemd/system/multi-user.target.wants/metaguard.service",
+	} {
 		if m.exists(name) {
 			t.Errorf("%s stayed after a purge", name)
 		}
