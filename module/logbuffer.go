@@ -30,7 +30,8 @@ const (
 // each line by itself: a request never waits for a disk, or for whoever reads the
 // standard error, and writing costs a fraction. A line is written after `interval`
 // at the latest, and when a configuration or the process ends; a process that is
-// killed loses those that still wait.
+// killed loses those that still wait. Until a first configuration is in force, each
+// line is written at once.
 //
 // Lines that find no room in the buffer are dropped, and counted in
 // `caddy_metaguard_log_lines_dropped_total`.
@@ -117,7 +118,11 @@ func (b *LogBuffer) open() (*logQueue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening log %s: %w", b.writer, err)
 	}
-	return newLogQueue(to, int(b.Size), time.Duration(b.Interval), b.Full == logFullRefuse), nil
+	queue := newLogQueue(to, int(b.Size), time.Duration(b.Interval), b.Full == logFullRefuse)
+	// After a start that fails, and after `validate`, Caddy ends the process without closing
+	// logs, and the last line is the one that says why.
+	queue.starting.Store(!reloading())
+	return queue, nil
 }
 
 // Cleanup ends the log, unless another configuration goes on with it. Its error is

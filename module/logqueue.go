@@ -30,6 +30,7 @@ type logQueue struct {
 	size     int           // of all that waits and is being written, in bytes
 	mark     int           // from which on it counts as full, if it may
 	interval time.Duration // how long a line waits at most
+	starting atomic.Bool   // no configuration was in force yet: lines go straight to the writer
 
 	mu      sync.Mutex
 	waiting []byte
@@ -66,14 +67,18 @@ func newLogQueue(to io.WriteCloser, size int, interval time.Duration, refuse boo
 // Write takes a line. It never fails: zap would report every line that does, on
 // the standard error, and wait for it.
 func (q *logQueue) Write(line []byte) (int, error) {
+	if q.starting.Load() {
+		if !reloading() {
+			return q.writeNow(line), nil
+		}
+		q.starting.Store(false)
+	}
 	q.mu.Lock()
 	if q.ended { // such as for the last words of the process
 		stuck := q.stuck
 		q.mu.Unlock()
 		if !stuck {
-			if _, err := q.to.Write(line); err == nil {
-				return len(line), nil
-			}
+			return q.writeNow(line), nil
 		}
 		logLinesDropped.failed.Inc()
 		return len(line), nil
@@ -95,6 +100,14 @@ func (q *logQueue) Write(line []byte) (int, error) {
 		signal(q.batch)
 	}
 	return len(line), nil
+}
+
+// writeNow writes a line, or counts it.
+func (q *logQueue) writeNow(line []byte) int {
+	if _, err := q.to.Write(line); err != nil {
+		logLinesDropped.failed.Inc()
+	}
+	return len(line)
 }
 
 // signal wakes up who waits, now or later.

@@ -115,6 +115,20 @@ func TestStartFailsClearly(t *testing.T) {
 	}
 }
 
+// So it is where the log is written in batches, which nobody has waited for by then.
+func TestStartFailsClearlyInABufferedLog(t *testing.T) {
+	t.Parallel()
+	s := prepareSite(t, "identify remote_ip nowhere.json", nil)
+	s.edit(t, "Caddyfile", "level DEBUG", "output metaguard_buffered")
+	for _, command := range []string{"run", "validate"} {
+		output, err := s.Command(command, "--config", filepath.Join(s.Dir, "Caddyfile"))
+		lines := strings.Split(strings.TrimSpace(output), "\n")
+		if last := lines[len(lines)-1]; err == nil || !strings.Contains(last, "nowhere.json") {
+			t.Errorf("%s: %v, and the last line is %q", command, err, last)
+		}
+	}
+}
+
 // reload runs `metaguard reload`.
 func (m *managed) reload(t *testing.T, arguments ...string) (string, error) {
 	t.Helper()

@@ -15,11 +15,11 @@ import (
 	"testing"
 )
 
-// needLong leaves out what compiles everything anew, but where it is asked for.
+// needLong leaves out what compiles everything anew, or takes a minute, but where it is asked for.
 func needLong(t *testing.T) {
 	t.Helper()
 	if os.Getenv(packagingVariable) != "required" {
-		t.Skipf("left out: it compiles everything anew; %s=required runs it", packagingVariable)
+		t.Skipf("left out: it takes long; %s=required runs it", packagingVariable)
 	}
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package packaging_test proves what is under cmd/metaguard/packaging: the systemd unit by
-// systemd's own words, the Debian package in a Debian that root.sh makes, where it is
-// installed, used, updated and removed, and the archive as a plain user.
+// systemd's own words and by a systemd that runs it, the Debian package in a Debian that
+// root.sh makes, where it is installed, used, updated and removed, and the archive as a plain
+// user.
 package packaging_test
 
 import (
@@ -55,13 +56,13 @@ func leaveOut(tb testing.TB, err error) {
 	}
 }
 
-// rootArchive is the Debian that root.sh made.
-func rootArchive() string {
+// rootArchive is one of the Debians that root.sh made: root, or booting, which has systemd.
+func rootArchive(name string) string {
 	home := os.Getenv(homeVariable)
 	if home == "" {
 		home = filepath.Join(os.TempDir(), "metaguard-packaging")
 	}
-	return filepath.Join(home, "root.tar")
+	return filepath.Join(home, name+".tar")
 }
 
 // needRoot leaves a test out where it cannot install a package.
@@ -71,7 +72,7 @@ func needRoot(tb testing.TB) {
 		if os.Getuid() != 0 {
 			return errors.New("only root can install a package")
 		}
-		if _, err := os.Stat(rootArchive()); err != nil {
+		if _, err := os.Stat(rootArchive("root")); err != nil {
 			return fmt.Errorf("no Debian to install it in: %w; `tests/packaging/root.sh install` makes it", err)
 		}
 		for _, program := range []string{"dpkg-deb", "unshare", "chroot"} {

@@ -24,7 +24,12 @@ const (
 func legacy(t *testing.T, secret string) string {
 	t.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))
-	harness.Start(t, address, map[string]string{"Caddyfile": fmt.Sprintf(`{
+	harness.Start(t, address, map[string]string{"Caddyfile": legacyCaddyfile(address)}, "SECRET="+secret)
+	return address
+}
+
+func legacyCaddyfile(address string) string {
+	return fmt.Sprintf(`{
 	admin off
 	persist_config off
 }
@@ -37,8 +42,7 @@ http://%s {
 		}
 	}
 }
-`, strings.Replace(address, "127.0.0.1", "", 1), instance, project)}, "SECRET="+secret)
-	return address
+`, strings.Replace(address, "127.0.0.1", "", 1), instance, project)
 }
 
 // ask sends a request as Neutron's agent does.
@@ -50,11 +54,16 @@ func ask(t *testing.T, address, method, path, body string) harness.Answer {
 // askWith is ask of an agent that has another secret.
 func askWith(t *testing.T, secret, address, method, path, body string) harness.Answer {
 	t.Helper()
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(instance))
 	return harness.Raw(t, address, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: metadata\r\nConnection: close\r\nContent-Length: %d\r\n"+
 		"X-Instance-ID: %s\r\nX-Tenant-ID: %s\r\nX-Forwarded-For: 10.0.0.11\r\nX-Instance-ID-Signature: %s\r\n\r\n%s",
-		method, path, len(body), instance, project, hex.EncodeToString(mac.Sum(nil)), body))
+		method, path, len(body), instance, project, signature(secret), body))
+}
+
+// signature is the agent's, of the instance.
+func signature(secret string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(instance))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 const (

@@ -1,28 +1,32 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The smallest Debian, for tests to install the package in:
+# The smallest Debian, for tests to install the package in, and one that boots:
 #
-#	root.sh install   make it once, as an archive (needs root and mmdebstrap)
+#	root.sh install   make them once, as archives (needs root and mmdebstrap)
 #
 # Settings are environment variables:
 #
-#	PACKAGING_HOME    where it is; default: metaguard-packaging in $TMPDIR
+#	PACKAGING_HOME    where they are; default: metaguard-packaging in $TMPDIR
 set -euo pipefail
 
 home=${PACKAGING_HOME:-${TMPDIR:-/tmp}/metaguard-packaging}
 
 case "${1:-}" in
 install)
-	[ ! -e "$home/root.tar" ] || exit 0
 	mkdir -p "$home"
-	new=$(mktemp "$home/XXXXXX.tar")
-	trap 'rm -f "$new"' EXIT
-	# Without what no test reads, so that it is unpacked fast.
-	mmdebstrap --quiet --format=tar --variant=minbase \
-		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/zoneinfo/*' \
-		bookworm "$new" < /dev/null
-	mv "$new" "$home/root.tar"
+	trap 'rm -f "${new:-}"' EXIT
+	for name in root booting; do
+		[ ! -e "$home/$name.tar" ] || continue
+		new=$(mktemp "$home/XXXXXX.tar")
+		include=()
+		[ $name = root ] || include=(--include=systemd,systemd-sysv,dbus,curl)
+		# Without what no test reads, so that it is unpacked fast.
+		mmdebstrap --quiet --format=tar --variant=minbase "${include[@]}" \
+			--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/zoneinfo/*' \
+			bookworm "$new" < /dev/null
+		mv "$new" "$home/$name.tar"
+	done
 	;;
 *)
 	sed -n '4,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -23,11 +24,17 @@ type root struct {
 
 func newRoot(t *testing.T) *root {
 	t.Helper()
+	return unpack(t, rootArchive("root"))
+}
+
+// unpack makes a root of an archive.
+func unpack(t *testing.T, archive string) *root {
+	t.Helper()
 	r := &root{t: t, dir: filepath.Join(t.TempDir(), "root")}
 	if err := os.Mkdir(r.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "tar", "-C", r.dir, "-xf", rootArchive())
+	run(t, "tar", "-C", r.dir, "-xf", archive)
 	return r
 }
 
@@ -182,9 +189,11 @@ func (r *root) start() *service {
 	return serve(r.t, r.enter(r.setting("ExecStart")...))
 }
 
-// reload runs ExecReload=.
+// reload runs ExecReload=, but for what tells systemd, which is not there.
 func (r *root) reload() (string, error) {
 	r.t.Helper()
-	output, err := r.enter(r.setting("ExecReload")...).CombinedOutput()
+	command := r.setting("ExecReload")
+	command = command[:slices.Index(command, "-/bin/systemd-notify")]
+	output, err := r.enter(command...).CombinedOutput()
 	return string(output), err
 }
