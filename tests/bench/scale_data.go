@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"time"
 )
 
@@ -39,10 +40,8 @@ func (b *bench) scaleInventory(ctx context.Context) (*series, error) {
 	}
 	s.Lines = append(s.Lines, l)
 	s.fact("inventory: growth of CPU per request", l.growth(), maxGrowth)
-	return s, b.largest(ctx, s, all, func(s *subject, n int) error {
-		if err := s.write(map[string]string{"inventory.json": inventoryOf(n + 1)}); err != nil {
-			return err
-		}
+	next := map[string]string{"inventory.json": inventoryOf(million + 1)}
+	return s, b.largest(ctx, s, all, next, func(s *subject, n int) error {
 		return s.proxy().until(ctx, "the new inventory is not loaded", func() bool {
 			time.Sleep(100 * time.Millisecond)
 			entries, err := s.metric(ctx, "caddy_metaguard_inventory_entries")
@@ -66,10 +65,8 @@ func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 	if err := b.twoLines(ctx, s, all); err != nil {
 		return nil, err
 	}
-	return s, b.largest(ctx, s, all, func(s *subject, n int) error {
-		if err := s.write(map[string]string{"policy/data.json": grantsOf(n + 1)}); err != nil {
-			return err
-		}
+	next := map[string]string{"policy/data.json": grantsOf(million + 1)}
+	return s, b.largest(ctx, s, all, next, func(s *subject, _ int) error {
 		_, err := s.fromAdmin(ctx, http.MethodPost, "/metaguard/policy/reload")
 		return err
 	})
@@ -107,8 +104,9 @@ func (b *bench) twoLines(ctx context.Context, s *series, all []at) error {
 	return nil
 }
 
-// largest measures the memory of a million entries, and latencies while they are replaced.
-func (b *bench) largest(ctx context.Context, s *series, all []at, replace func(*subject, int) error) error {
+// largest measures the memory of a million entries, and latencies while they are replaced
+// by the next ones, which are there when activated returns.
+func (b *bench) largest(ctx context.Context, s *series, all []at, next map[string]string, activated func(*subject, int) error) error {
 	small, large := all[0], all[len(all)-1]
 	least, err := small.subject.live(ctx)
 	if err != nil {
@@ -119,17 +117,29 @@ func (b *bench) largest(ctx context.Context, s *series, all []at, replace func(*
 		return err
 	}
 	s.fact(s.Name+": live memory of a million, MiB", (most-least)/mebibyte*million/float64(large.size-small.size), maxPerMillion)
-	usual, during, err := b.whileReplacing(ctx, large, replace)
+	swap, err := large.subject.stage(next)
 	if err != nil {
 		return err
 	}
+	clear(next)
+	runtime.GC() // of this program, whose own collections would be measured
+	usual, during, err := b.whileReplacing(ctx, large, func() error {
+		if err := swap(); err != nil {
+			return err
+		}
+		return activated(large.subject, large.size)
+	})
+	if err != nil {
+		return err
+	}
+	say("%s: p99 %.0f us, while a million are activated %.0f us, of %d and %d requests", s.Name, quantile(usual, 0.99), quantile(during, 0.99), len(usual), len(during))
 	s.fact(s.Name+": p99 while a million are activated, times the usual", quantile(during, 0.99)/quantile(usual, 0.99), maxActivation)
 	return nil
 }
 
 // whileReplacing gives latencies before and during a replacement, at a third of what
 // the subject can do.
-func (b *bench) whileReplacing(ctx context.Context, of at, replace func(*subject, int) error) (usual, during []float64, err error) {
+func (b *bench) whileReplacing(ctx context.Context, of at, replace func() error) (usual, during []float64, err error) {
 	of.subject.from = again
 	_, rate, err := b.once(ctx, of.subject, of.crowd, of.clients)
 	if err != nil {
@@ -151,7 +161,7 @@ func (b *bench) whileReplacing(ctx context.Context, of at, replace func(*subject
 		usual = append(usual, found...)
 	}
 	done := make(chan error, 1)
-	go func() { done <- replace(of.subject, of.size) }()
+	go func() { done <- replace() }()
 	for {
 		found, err := chunk()
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,33 @@ func (s *subject) write(files map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// stage writes files beside the subject's directory, to the disk, and gives what puts them
+// into it: to make them would else be measured, too.
+func (s *subject) stage(files map[string]string) (swap func() error, err error) {
+	beside := subject{place: place{dir: s.dir + ".next"}}
+	if err := beside.write(files); err != nil {
+		return nil, err
+	}
+	for name := range files {
+		file, err := os.OpenFile(filepath.Join(beside.dir, name), os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		if err := errors.Join(file.Sync(), file.Close()); err != nil {
+			return nil, err
+		}
+	}
+	names := slices.Collect(maps.Keys(files))
+	return func() error {
+		for _, name := range names {
+			if err := os.Rename(filepath.Join(beside.dir, name), filepath.Join(s.dir, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }
 
 // startCaddy starts Caddy, with Metaguard or without.
