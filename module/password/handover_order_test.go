@@ -65,7 +65,7 @@ func tellOrdered(t *testing.T, story []orderedRead) bool {
 	}
 	newest, has, had := "", false, map[string]bool{}
 	for _, read := range story {
-		switch read.seen {
+		switch read.seen { //nolint:exhaustive // the other two change nothing
 		case SeenPassword:
 			has = (has && newest == read.password) || read.delivered
 			newest = read.password
