@@ -31,6 +31,8 @@ type InventoryFile struct {
 	logger   *zap.Logger
 	interval time.Duration
 	load     func(path string, p *pace.Pace) (*Inventory, error) // LoadInventory, but in tests
+	// changed tells that the file changed while it was read last.
+	changed bool
 	// hurry is closed when the one who polls is to end.
 	hurry   <-chan struct{}
 	current atomic.Pointer[Inventory]
@@ -148,13 +150,21 @@ func (f *InventoryFile) reload(before fileSignature) {
 	var inventory *Inventory
 	var err error
 	gently := pace.Gentle(f.hurry) // requests are served meanwhile
+	if f.changed {
+		gently = new(pace.Pace) // or it is never done before the next change
+	}
 	same := pacedDigest(f.path, gently) == f.current.Load().Digest()
 	if !same {
 		inventory, err = f.load(f.path, gently)
 	}
 	if after, statErr := signatureOf(f.path); statErr != nil || !after.same(before) {
-		return // it changed meanwhile: what was read may be half of each
+		if f.changed { // and did the last time
+			f.report(errors.New("the inventory changes each time while it is read"))
+		}
+		f.changed = true
+		return // what was read may be half of each
 	}
+	f.changed = false
 	if same { // only its time is new
 		f.settle(before)
 		f.recovered()

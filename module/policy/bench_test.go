@@ -106,7 +106,7 @@ func TestDecideAllocatesNoMore(t *testing.T) {
 		most float64
 		in   *decision.Input
 	}{
-		"an instance reads its own":         {137, instance(decision.KindMetadata, decision.Read)},
+		"an instance reads its own":         {150, instance(decision.KindMetadata, decision.Read)},
 		"an instance writes its password":   {262, instance(decision.KindPassword, decision.Write)},
 		"an instance asks for its password": {373, instance(decision.KindPassword, decision.Read)},
 	} {

@@ -208,6 +208,11 @@ func (s *settings) checkSystem(b *content, src *source, bad *findings) {
 	if len(b.system) == 0 {
 		return
 	}
+	if src.opa != nil && !src.opa.logs && !src.opa.discovers {
+		name := sortedKeys(b.system)[0]
+		bad.at(b.system[name].Package.Loc(), CodePackageUnreached, "write `decision_logs: {console: false}` into it, or take the rules out",
+			"nothing reads package %s: %s has no decision_logs", packageName(b.system[name].Package.Path), src.opa.name)
+	}
 	local := b.localSystem(src)
 	for i := range src.bundles {
 		if len(local) > 0 && slices.ContainsFunc(src.bundles[i].roots, isSystemRoot) {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,7 @@ type Policy struct {
 	cache   *verdictCache // nil: every input is evaluated
 	// verdicts are those that it has given.
 	verdicts atomic.Pointer[verdicts]
+	renewing sync.Mutex // of verdicts
 }
 
 // Load compiles and checks a policy once, as [New] does, without following its

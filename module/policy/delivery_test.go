@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,16 +43,35 @@ func TestEventBeforeStart(t *testing.T) {
 	}
 }
 
-// An event for a log that is never started is lost, and counted.
+// An event for a log that is never started is lost, and counted, and goes nowhere else:
+// no rule that masks it has seen it.
 func TestEventWithoutStart(t *testing.T) {
 	for _, refuse := range []bool{false, true} {
 		e := engine(t, Config{RefuseUnlogged: refuse, ReadyTimeout: time.Millisecond, OPA: logConfig(t, "http://127.0.0.1:1", "")})
 		result := e.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
 		event, err := e.Record(t.Context(), &result, About{ID: "x"})
-		if errors.Is(err, ErrLogFull) != refuse || (event == nil) != refuse || e.DroppedEvents()["lost"] != 1 {
+		if errors.Is(err, ErrLogFull) != refuse || event != nil || e.DroppedEvents()["lost"] != 1 {
 			t.Errorf("refuse %v: %v %v %v", refuse, event, err, e.DroppedEvents())
 		}
 	}
+}
+
+// So is one for a log of OPA's without a service, which has rules all the same.
+func TestEventWithoutStartOfAConsoleLog(t *testing.T) {
+	config := dir(t, files{"opa.yaml": "decision_logs:\n  console: true\n"}) + "/opa.yaml"
+	e := engine(t, Config{ReadyTimeout: time.Millisecond, OPA: config})
+	result := e.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
+	if event, err := e.Record(t.Context(), &result, About{ID: "x"}); event != nil || err != nil || e.DroppedEvents()["lost"] != 1 {
+		t.Errorf("%v %v %v", event, err, e.DroppedEvents())
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the log has started", func() bool {
+		event, err := e.Record(t.Context(), &result, About{ID: "y"})
+		return event != nil && err == nil
+	})
+	stop(t, e)
 }
 
 // What is recorded and was not delivered is lost, event for event, also where OPA drops
@@ -94,4 +114,29 @@ func (s *logSink) setDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
+}
+
+// A rule that masks events is not there in vain.
+func TestMaskWithoutDecisionLogs(t *testing.T) {
+	root := dir(t, files{"mask.rego": "package system.log\n\nmask contains \"/input/caller/claims\"\n"})
+	config := dir(t, files{"opa.yaml": "labels:\n  region: east\n"}) + "/opa.yaml"
+	if _, err := New(t.Context(), Config{Paths: []string{root}, OPA: config}); err == nil || !strings.Contains(err.Error(), "has no decision_logs") {
+		t.Fatalf("%v", err)
+	}
+	write(t, config, "decision_logs:\n  console: false\n")
+	e := engine(t, Config{Paths: []string{root}, OPA: config, ReadyTimeout: time.Minute})
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in := instance(decision.KindMetadata, decision.Read)
+	in.Caller.Claims = map[string]any{"email": "planted"}
+	result := e.Decide(t.Context(), in)
+	event, err := e.Record(t.Context(), &result, About{ID: "x", WritesInput: true})
+	if err != nil || event == nil {
+		t.Fatal(event, err)
+	}
+	if text := fmt.Sprint(*event.Input); strings.Contains(text, "planted") || !strings.Contains(text, "instance_id") {
+		t.Errorf("%s", text)
+	}
+	stop(t, e)
 }

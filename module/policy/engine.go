@@ -38,13 +38,16 @@ type Engine struct {
 		sync.Mutex
 		engines map[*Engine]bool
 	}
+	// hurry ends the gentleness of a load.
+	hurry hurry
 	// again makes the watcher load once more.
 	again chan struct{}
 
 	// remote is OPA's machinery, where it is configured; nil before Start.
 	remote     atomic.Pointer[remote]
 	lostEvents atomic.Uint64
-	// expectsLogs tells that OPA's log service gets events once it is started, which
+	// expectsLogs tells that OPA's log, its rules or its service, gets events once it is
+	// started, which
 	// closes logging.
 	expectsLogs bool
 	logging     chan struct{}
@@ -139,7 +142,7 @@ func New(ctx context.Context, cfg Config, opts ...Option) (*Engine, error) {
 	}
 	s.remote = src.opa != nil && src.opa.remote || e.shared != nil
 	src.partial = s.remote
-	e.expectsLogs = src.opa != nil && (src.opa.logsToServer || s.RefuseUnlogged)
+	e.expectsLogs = src.opa != nil && (src.opa.logs || s.RefuseUnlogged)
 	compiled, err := s.compile(ctx, src, e.print)
 	if err != nil {
 		return nil, err
@@ -221,6 +224,7 @@ func (e *Engine) WaitReady(ctx context.Context) error {
 // engine still decides afterwards: requests of an old configuration may be in
 // flight.
 func (e *Engine) Stop(ctx context.Context) {
+	e.hurry.now()
 	e.watcher.Lock()
 	cancel, done := e.watcher.cancel, e.watcher.done
 	e.watcher.cancel, e.watcher.done = nil, nil

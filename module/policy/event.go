@@ -65,9 +65,8 @@ func (e *Engine) Record(ctx context.Context, result *Result, about About) (*Even
 	case plugin != nil:
 		return e.remote.Load().log(ctx, plugin, info)
 	case e.expectsLogs:
-		if err := e.lose(errors.New("OPA's log service has not been started")); err != nil {
-			return nil, err
-		}
+		// No rule that masks it has seen it.
+		return nil, e.lose(errors.New("OPA's decision log has not been started"))
 	}
 	return &Event{
 		Labels:         processLabels,

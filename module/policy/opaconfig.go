@@ -62,6 +62,8 @@ type opaConfig struct {
 	// where the buffer is not counted in events.
 	bufferEvents int64
 	rateLimited  bool
+	// logs tells that there is a decision log of OPA's, whose rules apply to events.
+	logs         bool
 	logsToServer bool
 	discovers    bool
 }
@@ -293,7 +295,7 @@ func (c *opaConfig) readLogs(raw json.RawMessage, services []string) error {
 	if events == nil {
 		return nil
 	}
-	c.logsToServer = events.Service != ""
+	c.logs, c.logsToServer = true, events.Service != ""
 	c.rateLimited = events.Reporting.MaxDecisionsPerSecond != nil
 	if events.Reporting.BufferType == "event" {
 		c.bufferEvents = *events.Reporting.BufferSizeLimitEvents

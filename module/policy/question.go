@@ -100,7 +100,7 @@ type limit struct {
 var _ topdown.Cancel = (*limit)(nil)
 
 // stepsBetween is after how many steps the clock is looked at.
-const stepsBetween = 8
+const stepsBetween = 32
 
 // Cancel implements topdown.Cancel.
 func (l *limit) Cancel() { l.over = true }

@@ -3,11 +3,13 @@
 package policy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/metaguard/metaguard/module/pace"
@@ -20,7 +22,8 @@ import (
 // never asks for otherwise (v1/download, Trigger).
 func (e *Engine) Reload(ctx context.Context) (changed bool, err error) {
 	before := e.Policy()
-	e.reloadAgain(ctx)
+	e.hurry.now()
+	e.reloadAgain(context.WithValue(ctx, atOnceKey{}, true))
 	after := e.Policy()
 	changed = after != nil && (before == nil || before.revision != after.revision)
 	if err := ctx.Err(); err != nil {
@@ -94,6 +97,43 @@ func (e *Engine) load(ctx context.Context, start time.Time, src *source) {
 	}
 }
 
+// atOnceKey marks the context of a load that somebody waits for.
+type atOnceKey struct{}
+
+// paceOf is gentle where requests are served meanwhile and only data is new: a rule may
+// be needed at once.
+func (e *Engine) paceOf(ctx context.Context, live *Policy, src *source) *pace.Pace {
+	sameFile := func(a, b file) bool { return a.name == b.name && bytes.Equal(a.bytes, b.bytes) }
+	if live == nil || ctx.Value(atOnceKey{}) != nil || !slices.EqualFunc(live.sources, src.rules(), sameFile) {
+		return new(pace.Pace)
+	}
+	return pace.Gentle(e.hurry.channel())
+}
+
+// hurry is how somebody who waits ends the gentleness of loads that go on.
+type hurry struct {
+	mu     sync.Mutex
+	closed chan struct{}
+}
+
+func (h *hurry) channel() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed == nil {
+		h.closed = make(chan struct{})
+	}
+	return h.closed
+}
+
+func (h *hurry) now() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed != nil {
+		close(h.closed)
+		h.closed = nil
+	}
+}
+
 // take compiles what was read and makes it live; loading is held. Before all
 // bundles are there it is only compiled.
 func (e *Engine) take(ctx context.Context, start time.Time, src *source, complete bool) {
@@ -111,9 +151,7 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 		return
 	}
 	src.partial = !complete
-	if live != nil { // requests are served meanwhile
-		src.pace = pace.Gentle(ctx.Done())
-	}
+	src.pace = e.paceOf(ctx, live, src)
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
 		e.fail(ctx, start, identity, err)
@@ -145,9 +183,7 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, activation b
 		e.note(ofRemoval, nil)
 		return commit() // a server without ETags sends the same again and again
 	}
-	if e.live.Load() != nil {
-		src.pace = pace.Gentle(ctx.Done())
-	}
+	src.pace = e.paceOf(ctx, e.live.Load(), src)
 	compiled, err := e.settings.compile(ctx, src, e.print)
 	if err != nil {
 		if activation {

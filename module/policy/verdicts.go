@@ -100,9 +100,14 @@ func (p *Policy) keep(v *verdict) {
 	if t.add(v) {
 		return
 	}
+	p.renewing.Lock()
+	defer p.renewing.Unlock()
+	if now := p.verdicts.Load(); now != t && now.add(v) {
+		return // somebody else has begun anew
+	}
 	next := newVerdicts(t.cache.anew())
 	next.add(v)
-	p.verdicts.CompareAndSwap(t, next)
+	p.verdicts.Store(next)
 }
 
 // verdictOf reads an output, which must be a well-formed decision.

@@ -30,8 +30,7 @@ decision := {"allow": true, "reasons": ["own_instance"], "redact": {"keys": ["ad
 	# below come to the same, at twice the cost.
 	input.resource.action == "read"
 	input.resource.kind in {"listing", "metadata", "network", "userdata", "vendordata"}
-	input.caller.instance_id != ""
-	input.caller.instance_id == input.target.instance_id
+	own
 	input.caller.roles == []
 	not data.metaguard.grants.instance_id[input.caller.instance_id]
 	not data.metaguard.grants.project_id[input.caller.project_id]

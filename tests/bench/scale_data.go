@@ -67,8 +67,18 @@ func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 	}
 	next := map[string]string{"policy/data.json": grantsOf(million + 1)}
 	return s, b.largest(ctx, s, all, next, func(s *subject, _ int) error {
-		_, err := s.fromAdmin(ctx, http.MethodPost, "/metaguard/policy/reload")
-		return err
+		// The policy follows its files; to ask for it would load it at once.
+		loads := func() float64 {
+			total, err := s.metric(ctx, "caddy_metaguard_policy_loads_total")
+			if err != nil {
+				return 0
+			}
+			return total
+		}
+		return s.proxy().until(ctx, "the new grants are not loaded", func() bool {
+			time.Sleep(100 * time.Millisecond)
+			return loads() > 1
+		})
 	})
 }
 
