@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // Reload reads the files at once and says what came of it, each time it is asked.
@@ -60,5 +62,37 @@ func TestReloadBesideTheWatcher(t *testing.T) {
 	last := engine(t, Config{Paths: []string{root}}).Status().Revision
 	if now := e.Status().Revision; now != last {
 		t.Errorf("%s is in force, the files are %s", now, last)
+	}
+}
+
+// A load is gentle where requests are served and only data is new: a changed rule, and
+// who asks for it, go at once.
+func TestPaceOfALoad(t *testing.T) {
+	root := dir(t, files{"team.rego": "package metaguard.team\n\ndeny contains \"x\" if input.request.path == \"/x\"\n", "data.json": "{}"})
+	e := engine(t, Config{Paths: []string{root}})
+	gentle := func(ctx context.Context, live *Policy) bool {
+		src, err := read(e.settings.Paths)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *e.paceOf(ctx, live, src) != pace.Pace{}
+	}
+	write(t, root+"/data.json", `{"metaguard": {"grants": {"role": {"admin": ["password:read"]}}}}`)
+	if !gentle(t.Context(), e.Policy()) {
+		t.Error("new data is not loaded gently")
+	}
+	if gentle(t.Context(), nil) || gentle(context.WithValue(t.Context(), atOnceKey{}, true), e.Policy()) {
+		t.Error("somebody waits, and it is loaded gently")
+	}
+	write(t, root+"/team.rego", "package metaguard.team\n\ndeny contains \"y\" if input.request.path == \"/y\"\n")
+	if gentle(t.Context(), e.Policy()) {
+		t.Error("a new rule is loaded gently")
+	}
+	waits := e.hurry.channel()
+	e.Stop(t.Context())
+	select {
+	case <-waits:
+	default:
+		t.Error("the end of the engine waits for a gentle load")
 	}
 }

@@ -1,5 +1,6 @@
 package metaguard_test
 
+import data.metaguard
 import data.metaguard.testing
 
 _decide(request, team) := _judge(request, {}, team)
@@ -105,4 +106,13 @@ test_own_resources_with_a_role if {
 	request := _for("metadata", "read", testing.instance_with_roles("i-1", "p-1", ["windows"]))
 	_judge(request, {"role": {"windows": ["admin_pass:read"]}}, {}) == {"allow": true, "reasons": ["own_instance"]}
 	_judge(request, {"role": {"linux": ["admin_pass:read"]}}, {}) == _decide(_for("metadata", "read", _i1), {})
+}
+
+# A rule that asks for a decision may replace what it rests on.
+test_no_way_around_own if {
+	decision := metaguard.decision with input as _for("metadata", "read", _i1)
+		with data.metaguard.grants as {}
+		with data.metaguard.team as {}
+		with data.metaguard.own as false
+	not decision.allow
 }
