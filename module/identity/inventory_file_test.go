@@ -3,6 +3,7 @@
 package identity
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -264,6 +265,30 @@ func TestFollowChangeWhileReading(t *testing.T) {
 		f.polls(2)
 		f.want(test.whole, "", 0)
 	}
+}
+
+// What changes each time while it is read says so, goes by at once, and is in force as
+// soon as it rests.
+func TestFollowChangesEachTime(t *testing.T) {
+	f := follow(t, project("one"))
+	var paces []pace.Pace
+	f.load = func(path string, p *pace.Pace) (*Inventory, error) {
+		paces = append(paces, *p)
+		inventory, err := LoadInventory(path, p)
+		f.rename(project(fmt.Sprint("edit-", len(paces))))
+		return inventory, err
+	}
+	writeFile(t, f.path, project("two"))
+	for len(paces) < 2 {
+		f.polls(1)
+	}
+	f.want("one", "changes each time", 1)
+	if paces[0] == (pace.Pace{}) || paces[1] != (pace.Pace{}) {
+		t.Error("the first is not loaded gently, or the next is")
+	}
+	f.load = LoadInventory
+	f.polls(3)
+	f.want("edit-2", "", 1)
 }
 
 // What was read just after an edit is read again, since a second edit within

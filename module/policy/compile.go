@@ -114,8 +114,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		sources:    src.rules(),
 		replaces:   b.replaced,
 	}
-	snap.cache = newVerdictCache(s.Cache, snap.depends)
-	snap.verdicts.Store(newVerdicts(snap.cache))
+	snap.verdicts.Store(newVerdicts(newVerdictCache(s.Cache, snap.depends)))
 	snap.warnings = b.unread(data)
 	s.tryOut(ctx, snap, src, Accepted(data), &bad)
 	return snap, bad.err()

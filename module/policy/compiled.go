@@ -43,8 +43,7 @@ type Policy struct {
 	warnings   []Finding
 	// depends is what its answers can depend on. Answers of the world are recorded.
 	depends dependence
-	cache   *verdictCache // nil: every input is evaluated
-	// verdicts are those that it has given.
+	// verdicts are those that it has given, and the cache of them.
 	verdicts atomic.Pointer[verdicts]
 	renewing sync.Mutex // of verdicts
 }

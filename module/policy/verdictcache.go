@@ -68,15 +68,18 @@ type CacheStatus struct {
 
 func (e *Engine) cacheStatus() CacheStatus {
 	status := CacheStatus{Hits: e.cacheHits.Load(), Misses: e.cacheMisses.Load()}
-	if live := e.live.Load(); live != nil && live.cache != nil {
-		status.Entries, status.Size = live.verdicts.Load().cache.entries.Len(), e.settings.Cache
+	if live := e.live.Load(); live != nil {
+		if c := live.verdicts.Load().cache; c != nil {
+			status.Entries, status.Size = c.entries.Len(), e.settings.Cache
+		}
 	}
 	return status
 }
 
 // decideCached is [Policy.Decide], or what that said to the same input.
 func (e *Engine) decideCached(ctx context.Context, live *Policy, in *decision.Input) Result {
-	c := live.cache
+	known := live.verdicts.Load()
+	c := known.cache
 	if c == nil || in == nil || live.depends.prints && live.print.on() {
 		return live.Decide(ctx, in)
 	}
@@ -85,7 +88,7 @@ func (e *Engine) decideCached(ctx context.Context, live *Policy, in *decision.In
 	if !ok {
 		return live.Decide(ctx, in)
 	}
-	v := live.verdicts.Load().recall(key)
+	v := known.recall(key)
 	if v == nil {
 		e.cacheMisses.Add(1)
 		result := live.Decide(ctx, in)

@@ -255,7 +255,7 @@ func cacheAgrees(t *rapid.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, rules.String())
 	}
-	if p.cache == nil {
+	if p.verdicts.Load().cache == nil {
 		t.Fatalf("no cache for\n%s", rules.String())
 	}
 	e := &Engine{settings: s}
