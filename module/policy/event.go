@@ -134,12 +134,11 @@ func (e *Engine) info(result *Result, about About) (*server.Info, error) {
 		Custom:     map[string]any{"metaguard": custom},
 	}
 	var err error
-	if about.WritesInput {
-		info.Input = &askedInput
-	} else if info.Input, err = documentOf(result.Input()); err != nil {
-		return nil, err
-	} else {
+	if info.Input = &askedInput; !about.WritesInput {
 		info.InputAST = result.Input()
+		if info.Input, err = documentOf(info.InputAST); err != nil {
+			return nil, err
+		}
 	}
 	if info.Results, err = documentOf(result.Output); err != nil {
 		return nil, err

@@ -78,11 +78,7 @@ func (t *verdicts) add(v *verdict) bool {
 }
 
 // remember keeps a verdict for an input, and for as long as its like.
-func (v *verdict) remember(key inputKey) {
-	if v.of != nil {
-		v.of.cache.entries.Add(key, v.number)
-	}
-}
+func (v *verdict) remember(key inputKey) { v.of.cache.entries.Add(key, v.number) }
 
 // recall is the verdict that was remembered for an input; nil: none.
 func (t *verdicts) recall(key inputKey) *verdict {
