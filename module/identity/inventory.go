@@ -3,6 +3,7 @@
 package identity
 
 import (
+	"iter"
 	"net/netip"
 
 	"github.com/gaissmai/bart"
@@ -26,7 +27,8 @@ import (
 // and "-_.:"; roles are not empty and have no control characters. What is not known is
 // left out. An empty list is an inventory in which nobody is known.
 type Inventory struct {
-	table    bart.Table[record]
+	hosts    map[[16]byte]record // of single addresses, which most entries are: nothing of it has a pointer
+	prefixes bart.Table[record]  // the other entries
 	callers  []string // of callersPerChunk caller ids each, whose instances are UUIDs
 	named    []string // the other caller ids
 	projects []string
@@ -58,7 +60,11 @@ func (i *Inventory) Lookup(addr netip.Addr) (Entry, bool) {
 	if !addr.IsValid() {
 		return Entry{}, false
 	}
-	found, ok := i.table.Lookup(plain(addr))
+	addr = plain(addr)
+	found, ok := i.hosts[addr.As16()]
+	if !ok {
+		found, ok = i.prefixes.Lookup(addr)
+	}
 	if !ok {
 		return Entry{}, false
 	}
@@ -75,6 +81,19 @@ func (i *Inventory) Len() int { return i.size }
 
 // Digest is the SHA-256 of the file, in lower-case hexadecimal digits.
 func (i *Inventory) Digest() string { return i.digest }
+
+// all gives every entry, in no order.
+func (i *Inventory) all() iter.Seq2[netip.Prefix, record] {
+	return func(yield func(netip.Prefix, record) bool) {
+		for host, entry := range i.hosts {
+			addr := netip.AddrFrom16(host).Unmap()
+			if !yield(netip.PrefixFrom(addr, addr.BitLen()), entry) {
+				return
+			}
+		}
+		i.prefixes.All()(yield)
+	}
+}
 
 // record is an Entry in 16 bytes without a pointer, which keeps a million of
 // them small and the garbage collector away from them. Zero is "none".
@@ -111,7 +130,7 @@ type inventoryBuilder struct {
 
 func newInventoryBuilder() *inventoryBuilder {
 	return &inventoryBuilder{
-		inventory: &Inventory{projects: []string{""}, roles: [][]string{nil}},
+		inventory: &Inventory{hosts: make(map[[16]byte]record), projects: []string{""}, roles: [][]string{nil}},
 		projects:  make(map[string]uint32),
 		roles:     make(map[string]uint32),
 	}
@@ -148,13 +167,13 @@ func (b *inventoryBuilder) project(id []byte) uint32 {
 
 // insert adds a record, or gives the one that already has this prefix.
 func (b *inventoryBuilder) insert(prefix netip.Prefix, added record) (earlier record, doubled bool) {
-	b.inventory.table.Modify(prefix, func(old record, found bool) (record, bool) {
-		if found {
-			earlier, doubled = old, true
-			return old, false
+	if prefix.IsSingleIP() {
+		if earlier, doubled = b.inventory.hosts[prefix.Addr().As16()]; !doubled {
+			b.inventory.hosts[prefix.Addr().As16()] = added
 		}
-		return added, false
-	})
+	} else if earlier, doubled = b.inventory.prefixes.Get(prefix); !doubled {
+		b.inventory.prefixes.Insert(prefix, added)
+	}
 	if !doubled {
 		b.inventory.size++
 	}

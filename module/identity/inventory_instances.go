@@ -12,11 +12,12 @@ import (
 	"github.com/metaguard/metaguard/module/pace"
 )
 
-// located is what is known of an instance by its id.
+// located is what is known of an instance by its id, without a pointer.
 type located struct {
 	project uint32 // index in Inventory.projects
 	line    uint32 // of the entry whose address this is
-	address netip.Addr
+	address [16]byte
+	single  bool // address is one
 }
 
 // LoadInstances reads an inventory as LoadInventory does, for finding instances
@@ -28,14 +29,14 @@ func LoadInstances(path string, p *pace.Pace) (*Inventory, error) {
 	}
 	inventory.instances = make(map[uuid.UUID]located, inventory.size-len(inventory.named))
 	inventory.others = make(map[string]located, len(inventory.named))
-	for prefix, entry := range inventory.table.All() {
+	for prefix, entry := range inventory.all() {
 		if p.Step(); entry.caller == 0 {
 			continue
 		}
 		id := inventory.caller(entry.caller)[len(instancePrefix):]
 		now := located{project: entry.project, line: entry.line}
 		if prefix.IsSingleIP() {
-			now.address = prefix.Addr()
+			now.address, now.single = prefix.Addr().As16(), true
 		}
 		earlier, again := inventory.locate(id)
 		if again && earlier.project != now.project {
@@ -44,7 +45,7 @@ func LoadInstances(path string, p *pace.Pace) (*Inventory, error) {
 				Problem: fmt.Sprintf("instance %s has another project than in line %d: correct one of them", id, min(earlier.line, now.line)),
 			}
 		}
-		if again && earlier.address.IsValid() && (!now.address.IsValid() || earlier.line < now.line) {
+		if again && earlier.single && (!now.single || earlier.line < now.line) {
 			continue
 		}
 		if isUUID(id) {
@@ -70,5 +71,9 @@ func (i *Inventory) locate(id string) (found located, ok bool) {
 // that is no prefix. Only what LoadInstances read has any.
 func (i *Inventory) Instance(id string) (decision.Target, bool) {
 	found, ok := i.locate(id)
-	return decision.Target{InstanceID: id, ProjectID: i.projects[found.project], Address: found.address}, ok
+	target := decision.Target{InstanceID: id, ProjectID: i.projects[found.project]}
+	if found.single {
+		target.Address = netip.AddrFrom16(found.address).Unmap()
+	}
+	return target, ok
 }

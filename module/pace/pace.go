@@ -20,7 +20,7 @@ const (
 	// atOnce is how long work goes on without a rest, and rests how many times as
 	// long as the work a rest is.
 	atOnce = 500 * time.Microsecond
-	rests  = 3
+	rests  = 7
 	// longest is the longest rest.
 	longest = 20 * time.Millisecond
 )
@@ -35,8 +35,8 @@ type Pace struct {
 	worked time.Duration
 }
 
-// Gentle is for a load while requests are served: it takes a quarter of a processor, and
-// four times as long, but for what is loaded within 50 ms. When hurry is closed, it goes
+// Gentle is for a load while requests are served: it takes an eighth of a processor, and
+// eight times as long, but for what is loaded within 50 ms. When hurry is closed, it goes
 // on at once.
 func Gentle(hurry <-chan struct{}) *Pace { return &Pace{gentle: true, hurry: hurry} }
 

@@ -107,7 +107,7 @@ func shadows(node *ast.TreeNode, value any, at []string) ([]string, *ast.TreeNod
 	if node == nil {
 		return nil, nil
 	}
-	object, ok := value.(map[string]any)
+	object, ok := objectOf(value)
 	if len(node.Values) > 0 || !ok && len(node.Children) > 0 {
 		return at, node
 	}

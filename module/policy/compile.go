@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
 )
 
@@ -82,16 +81,15 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		return nil, err
 	}
 
-	values, err := storable(data, src.atPace())
+	tree, err := newTree(data, src.atPace())
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
 	}
-	store := inmem.NewFromObjectWithOpts(values, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	var runtime *ast.Term
 	if slices.Contains(s.AllowBuiltins, "opa.runtime") {
 		runtime = environment()
 	}
-	query, err := newQuestion(ctx, ast.NewExpr(ast.NewTerm(s.query)), compiler, store, runtime)
+	query, err := newQuestion(ctx, ast.NewExpr(ast.NewTerm(s.query)), compiler, tree, runtime)
 	if err != nil {
 		bad.addOPA(err, s)
 		return nil, bad.err()
@@ -100,7 +98,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		query:      query,
 		entrypoint: s.query,
 		compiler:   compiler,
-		store:      store,
+		data:       tree,
 		rules:      b.indexRules(),
 		print:      p,
 		timeout:    s.Timeout,

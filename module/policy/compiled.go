@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"github.com/open-policy-agent/opa/v1/topdown/builtins"
 	opaprint "github.com/open-policy-agent/opa/v1/topdown/print"
@@ -28,7 +27,7 @@ type Policy struct {
 	query      *question
 	entrypoint ast.Ref
 	compiler   *ast.Compiler
-	store      storage.Store
+	data       *branch
 	rules      ruleIndex
 	print      *printer
 	timeout    time.Duration

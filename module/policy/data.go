@@ -51,7 +51,7 @@ func parseData(f *file, p *pace.Pace, bad *findings) (document, bool) {
 		*bad = append(*bad, Finding{File: f.name, Code: CodeDataInvalid, Message: err.Error()})
 		return document{}, false
 	}
-	root, ok := value.(map[string]any)
+	root, ok := objectOf(value)
 	if !ok {
 		*bad = append(*bad, Finding{
 			File: f.name, Line: 1, Code: CodeDataInvalid,
@@ -192,11 +192,12 @@ func mergeInto(a, b map[string]any, at []string) []string {
 			a[name] = clone(b[name])
 			continue
 		}
-		oldObject, ok1 := old.(map[string]any)
-		newObject, ok2 := b[name].(map[string]any)
+		oldObject, ok1 := objectOf(old)
+		newObject, ok2 := objectOf(b[name])
 		if !ok1 || !ok2 {
 			return path
 		}
+		a[name] = oldObject // another one, where it was a table
 		if conflict := mergeInto(oldObject, newObject, path); conflict != nil {
 			return conflict
 		}
@@ -222,7 +223,7 @@ func has(object map[string]any, path []string) bool {
 	if !ok || len(path) == 1 {
 		return ok
 	}
-	inner, ok := value.(map[string]any)
+	inner, ok := objectOf(value)
 	return !ok || has(inner, path[1:])
 }
 
@@ -245,7 +246,7 @@ func kindOf(value any) string {
 		return "a string"
 	case []any:
 		return "an array"
-	case map[string]any:
+	case map[string]any, *table:
 		return "an object"
 	}
 	return "a number"

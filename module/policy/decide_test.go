@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -153,7 +152,7 @@ func TestMoreThanOneResult(t *testing.T) {
 		"values":   `[{"allow": true}, {"allow": true, "reasons": []}][_]`,
 		"the same": `[{"allow": true}, {"allow": true}][_]`,
 	} {
-		asked, err := newQuestion(t.Context(), ast.MustParseExpr(text), compiler, inmem.NewWithOpts(inmem.OptReturnASTValuesOnRead(true)), nil)
+		asked, err := newQuestion(t.Context(), ast.MustParseExpr(text), compiler, new(branch), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,7 @@ func (s *settings) checkBundle(path, name string, raw []byte, bad *findings) {
 	if len(*bad) > 0 {
 		return
 	}
-	src, err := read([]string{path})
+	src, err := read([]string{path}, new(pace.Pace))
 	if err != nil {
 		return // the policy's own check says it
 	}
@@ -110,7 +110,7 @@ func leaves(object map[string]any, at []string) [][]string {
 	var paths [][]string
 	for _, name := range sortedKeys(object) {
 		path := append(slices.Clone(at), name)
-		if inner, ok := object[name].(map[string]any); ok && len(inner) > 0 {
+		if inner, ok := objectOf(object[name]); ok && len(inner) > 0 {
 			paths = append(paths, leaves(inner, path)...)
 			continue
 		}

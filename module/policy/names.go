@@ -40,7 +40,7 @@ func (d document) checkNames(p *pace.Pace, bad *findings) {
 			refuse(path, "names of directories are part of the path of data: move the file up", "this lands at %s, where nothing reads it", dataPath(path))
 		}
 	}
-	own, ok := d.root["metaguard"].(map[string]any)
+	own, ok := objectOf(d.root["metaguard"])
 	if !ok {
 		if value, exists := d.root["metaguard"]; exists {
 			refuse([]string{"metaguard"}, "", "data.metaguard must be an object, this is %s", kindOf(value))
@@ -76,7 +76,7 @@ func (d document) checkSettings(settings any, bad *findings) {
 			Message: fmt.Sprintf(format, args...), Hint: hint,
 		})
 	}
-	object, ok := settings.(map[string]any)
+	object, ok := objectOf(settings)
 	if !ok {
 		refuse(at, "", "%s must be an object, this is %s", dataPath(at), kindOf(settings))
 		return
@@ -106,8 +106,8 @@ func (d document) checkSettings(settings any, bad *findings) {
 
 // Accepted is what data.metaguard.settings.accept lists in a policy that was loaded.
 func Accepted(data map[string]any) []string {
-	own, _ := data["metaguard"].(map[string]any)
-	settings, _ := own["settings"].(map[string]any)
+	own, _ := objectOf(data["metaguard"])
+	settings, _ := objectOf(own["settings"])
 	list, _ := settings["accept"].([]any)
 	names := make([]string, 0, len(list))
 	for _, item := range list {
@@ -128,7 +128,7 @@ func (d document) checkGrants(grants any, p *pace.Pace, bad *findings) {
 			Message: fmt.Sprintf(format, args...), Hint: hint,
 		})
 	}
-	attributes, ok := grants.(map[string]any)
+	attributes, ok := objectOf(grants)
 	if !ok {
 		refuse(at, "", "%s must be an object, this is %s", dataPath(at), kindOf(grants))
 		return
@@ -143,18 +143,18 @@ func (d document) checkGrants(grants any, p *pace.Pace, bad *findings) {
 			refuse(path, hint, "a grant cannot be keyed by %q", attribute)
 			continue
 		}
-		values, ok := attributes[attribute].(map[string]any)
+		holders, ok := membersOf(attributes[attribute])
 		if !ok {
 			refuse(path, "", "%s must be an object, this is %s", dataPath(path), kindOf(attributes[attribute]))
 			continue
 		}
 		wrong := map[string]string{} // few, of a million
-		for value, grants := range values {
-			if p.Step(); value == "" {
+		for holder, grants := range holders {
+			if p.Step(); holder == "" {
 				refuse(path, "", "%s has an empty name, which nobody has", dataPath(path))
 			}
 			if why := badGrant(grants); why != "" {
-				wrong[value] = why
+				wrong[holder] = why
 			}
 		}
 		for _, value := range sortedKeys(wrong) {

@@ -29,6 +29,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // The defaults of [Config].
@@ -183,7 +184,7 @@ func (c Config) check() (*settings, error) {
 
 // read reads the operator's files, OPA's configuration among them.
 func (s *settings) read() (*source, error) {
-	src, err := read(s.Paths)
+	src, err := read(s.Paths, new(pace.Pace))
 	if err != nil {
 		return nil, err
 	}

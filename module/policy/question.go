@@ -5,12 +5,10 @@ package policy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/metrics"
-	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -26,31 +24,20 @@ type question struct {
 	body     ast.Body
 	rewriter ast.QueryCompiler
 	compiler *ast.Compiler
-	store    storage.Store
-	// reading is open for as long as the policy is there: nobody writes to its store.
-	reading storage.Transaction
-	data    dataView
+	store    *dataStore
 	// runtime is what opa.runtime shows; nil: nothing.
 	runtime *ast.Term
 }
 
 // newQuestion asks for the value of what stands in expr.
-func newQuestion(ctx context.Context, expr *ast.Expr, compiler *ast.Compiler, store storage.Store, runtime *ast.Term) (*question, error) {
+func newQuestion(ctx context.Context, expr *ast.Expr, compiler *ast.Compiler, data *branch, runtime *ast.Term) (*question, error) {
 	asked := ast.Equality.Expr(expr.Terms.(*ast.Term), ast.NewTerm(answer))
 	asked.With = expr.With
-	q := &question{rewriter: compiler.QueryCompiler(), compiler: compiler, store: store, runtime: runtime}
+	q := &question{rewriter: compiler.QueryCompiler(), compiler: compiler, store: &dataStore{root: data}, runtime: runtime}
 	var err error
 	if q.body, err = q.rewriter.Compile(ast.NewBody(asked)); err != nil {
 		return nil, err
 	}
-	if q.reading, err = store.NewTransaction(ctx); err != nil {
-		return nil, fmt.Errorf("reading the policy's data: %w", err)
-	}
-	root, err := store.Read(ctx, q.reading, storage.RootPath)
-	if err != nil {
-		return nil, fmt.Errorf("reading the policy's data: %w", err)
-	}
-	q.data.root = root.(ast.Value)
 	return q, nil
 }
 
@@ -60,8 +47,8 @@ func (q *question) about(input ast.Value, at time.Time) *topdown.Query {
 		WithQueryCompiler(q.rewriter).
 		WithCompiler(q.compiler).
 		WithStore(q.store).
-		WithTransaction(q.reading).
-		WithBaseCache(q.data).
+		WithTransaction(reading{}).
+		WithBaseCache(dataView{q.store.root}).
 		WithRuntime(q.runtime).
 		WithStrictBuiltinErrors(true).
 		WithMetrics(metrics.NoOp()).

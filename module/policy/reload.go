@@ -44,7 +44,7 @@ func (e *Engine) reload(ctx context.Context) {
 	e.reading.Lock()
 	defer e.reading.Unlock()
 	start := time.Now()
-	src, err := read(e.settings.Paths)
+	src, err := read(e.settings.Paths, e.paceOfReading(ctx))
 	if err != nil {
 		e.loading.Lock()
 		defer e.loading.Unlock()
@@ -100,14 +100,24 @@ func (e *Engine) load(ctx context.Context, start time.Time, src *source) {
 // atOnceKey marks the context of a load that somebody waits for.
 type atOnceKey struct{}
 
-// paceOf is gentle where requests are served meanwhile and only data is new: a rule may
-// be needed at once.
-func (e *Engine) paceOf(ctx context.Context, live *Policy, src *source) *pace.Pace {
-	sameFile := func(a, b file) bool { return a.name == b.name && bytes.Equal(a.bytes, b.bytes) }
-	if live == nil || ctx.Value(atOnceKey{}) != nil || !slices.EqualFunc(live.sources, src.rules(), sameFile) {
+// paceOfReading is gentle where requests are served meanwhile.
+func (e *Engine) paceOfReading(ctx context.Context) *pace.Pace {
+	if e.live.Load() == nil || ctx.Value(atOnceKey{}) != nil {
 		return new(pace.Pace)
 	}
 	return pace.Gentle(e.hurry.channel())
+}
+
+// paceOf is that of the reading where only data is new: a rule may be needed at once.
+func (e *Engine) paceOf(ctx context.Context, live *Policy, src *source) *pace.Pace {
+	sameFile := func(a, b file) bool { return a.name == b.name && bytes.Equal(a.bytes, b.bytes) }
+	switch {
+	case live == nil || !slices.EqualFunc(live.sources, src.rules(), sameFile):
+		return new(pace.Pace)
+	case src.pace == nil:
+		return e.paceOfReading(ctx)
+	}
+	return src.pace
 }
 
 // hurry is how somebody who waits ends the gentleness of loads that go on.
@@ -285,5 +295,5 @@ func (e *Engine) report(event LoadEvent) {
 
 // with is the same files with other bundles.
 func (s *source) with(bundles []loadedBundle) *source {
-	return &source{files: s.files, opa: s.opa, bundles: bundles}
+	return &source{files: s.files, opa: s.opa, bundles: bundles, digest: s.digest}
 }

@@ -71,7 +71,7 @@ func TestPaceOfALoad(t *testing.T) {
 	root := dir(t, files{"team.rego": "package metaguard.team\n\ndeny contains \"x\" if input.request.path == \"/x\"\n", "data.json": "{}"})
 	e := engine(t, Config{Paths: []string{root}})
 	gentle := func(ctx context.Context, live *Policy) bool {
-		src, err := read(e.settings.Paths)
+		src, err := read(e.settings.Paths, new(pace.Pace))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,7 @@ func (s *scratch) release() {
 
 // dataView answers from the policy's data itself, which never changes, so that nothing
 // has to be kept for a query. What it does not find, OPA looks for in the store.
-type dataView struct{ root ast.Value }
+type dataView struct{ root *branch }
 
 var _ topdown.BaseCache = dataView{}
 
@@ -37,11 +37,7 @@ func (v dataView) Get(ref ast.Ref) ast.Value {
 	if len(ref) < 2 {
 		return nil // all of it is without what belongs to OPA
 	}
-	value, err := v.root.Find(ref[1:])
-	if err != nil {
-		return nil
-	}
-	return value
+	return find(v.root, ref[1:])
 }
 
 // Put implements topdown.BaseCache.

@@ -6,8 +6,11 @@ import (
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown"
 	"pgregory.net/rapid"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // The list of answers says what OPA's own cache of them says, in any order of questions
@@ -71,27 +74,57 @@ func TestRuleCacheIsOPAs(t *testing.T) {
 	}
 }
 
-// What is read past OPA's cache is what the store has.
+// noCache remembers nothing, so that the store is asked.
+type noCache struct{}
+
+func (noCache) Get(ast.Ref) ast.Value  { return nil }
+func (noCache) Put(ast.Ref, ast.Value) {}
+
+// What is read of the data, in tables or not, by a view of it or by the store, is what
+// OPA's own store has.
 func TestDataIsTheStores(t *testing.T) {
+	text := []byte(`{"a": {"b": [{"c": 1}, "x"], "1": true, "null": null, "q\"\u00e9": {"x": 1, "y": {"z": [2]}}}, "system": {"secret": 1}, "b": "x"}`)
 	root := dir(t, files{
-		"data.json": `{"a": {"b": [{"c": 1}, "x"], "1": true, "null": null}, "system": {"secret": 1}}`,
-		"team.rego": "package metaguard.team\n\ndeny contains \"x\" if data.a.b[0].c == 2\n",
+		"data.json": string(text),
+		"team.rego": "package metaguard.team\n\ndeny contains \"x\" if data.a.b[0].c == 2\ndeny contains \"x\" if data.b == 2\n",
 	})
 	p := engine(t, Config{Paths: []string{root}}).Policy()
-	for _, text := range []string{
-		"data.a", "data.a.b", "data.a.b[0]", "data.a.b[0].c", `data.a.b["0"]`, "data.a.b[1]", "data.a.b[2]", "data.a.b[1.5]",
-		"data.a[1]", `data.a["1"]`, "data.a.null", "data.a.null.x", "data.a.none", "data.none.none", "[x | data.a[x]]",
-		"data.a[{}]", "data.a[[]]", "data.a[true]", "data.system.secret", "data.a.b with data.a as 1", "data.a with data.a.c as 1",
-	} {
-		q, err := newQuestion(t.Context(), ast.MustParseExpr(text), p.compiler, p.store, nil)
+	whole, _, _, err := parseJSON(text, new(pace.Pace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := inmem.NewFromObjectWithOpts(whole.(map[string]any), inmem.OptReturnASTValuesOnRead(true))
+	reads, err := theirs.NewTransaction(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tableFrom := range []int{1, 2, 4, tableFrom} {
+		data, _, _, err := parseJSONTables(text, new(pace.Pace), tableFrom)
 		if err != nil {
-			t.Fatalf("%s: %v", text, err)
+			t.Fatal(err)
 		}
-		got, err := ask(t.Context(), q.about(nil, p.loaded))
-		q.data = dataView{ast.NewObject()} // finds nothing, so that the store is asked
-		want, wantErr := ask(t.Context(), q.about(nil, p.loaded))
-		if (err == nil) != (wantErr == nil) || (got == nil) != (want == nil) || got != nil && got.Compare(want) != 0 {
-			t.Errorf("%s is %v (%v), the store has %v (%v)", text, got, err, want, wantErr)
+		object, _ := objectOf(data)
+		tree, err := newTree(object, new(pace.Pace))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{
+			"data.a", "data.a.b", "data.a.b[0]", "data.a.b[0].c", `data.a.b["0"]`, "data.a.b[1]", "data.a.b[2]", "data.a.b[1.5]", "data.b.x", "data.b",
+			"data.a[1]", `data.a["1"]`, "data.a.null", "data.a.null.x", "data.a.none", "data.none.none", "[x | data.a[x]]", "data.a.b[-1]", `data.a.b["01"]`,
+			"data.a[{}]", "data.a[[]]", "data.a[true]", "data.system.secret", "data.a.b with data.a as 1", "data.a with data.a.c as 1",
+			`data.a["q\"é"]`, `data.a["q\"é"].y.z`, `data.a["q\\"]`, `data.a["b\":"]`, "[x | data.a[_][x]]", "[x | x := count(data.a)]", "[x | walk(data.a, x)]", "data.a[_].y",
+		} {
+			q, err := newQuestion(t.Context(), ast.MustParseExpr(text), p.compiler, tree, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			want, wantErr := ask(t.Context(), q.about(nil, p.loaded).WithStore(theirs).WithTransaction(reads).WithBaseCache(noCache{}))
+			for name, cache := range map[string]topdown.BaseCache{"view": dataView{tree}, "store": noCache{}} {
+				got, err := ask(t.Context(), q.about(nil, p.loaded).WithBaseCache(cache))
+				if (err == nil) != (wantErr == nil) || (got == nil) != (want == nil) || got != nil && got.Compare(want) != 0 {
+					t.Errorf("tables from %d: %s is %v (%v) for the %s, OPA's store has %v (%v)", tableFrom, text, got, err, name, want, wantErr)
+				}
+			}
 		}
 	}
 }

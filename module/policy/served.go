@@ -11,9 +11,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
-	"github.com/open-policy-agent/opa/v1/storage"
 )
 
 // servedPrefix stands before the names of files that came from a running
@@ -50,23 +48,11 @@ func (p *Policy) WriteBundle(ctx context.Context, w io.Writer) error {
 
 // Data is the policy's data as one document, files and bundles together.
 func (p *Policy) Data(ctx context.Context) (map[string]any, error) {
-	value, err := storage.ReadOne(ctx, p.store, storage.RootPath)
+	document, err := jsonOf(p.data)
 	if err != nil {
-		return nil, fmt.Errorf("reading the policy's data: %w", err)
+		return nil, err
 	}
-	held, ok := value.(ast.Value)
-	if !ok {
-		return nil, fmt.Errorf("the policy's data is a %T", value)
-	}
-	document, err := ast.JSON(held)
-	if err != nil {
-		return nil, fmt.Errorf("reading the policy's data: %w", err)
-	}
-	data, ok := document.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("the policy's data is a %T", document)
-	}
-	return data, nil
+	return document.(map[string]any), nil
 }
 
 // ServedRules are the rules in what [Policy.WriteBundle] wrote, by file.

@@ -184,7 +184,7 @@ func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error
 	expr.With = []*ast.With{{
 		Target: ast.NewTerm(metaguardPackage.Append(ast.StringTerm("grants"))), Value: ast.NewTerm(grants),
 	}}
-	query, err := newQuestion(ctx, expr, p.compiler, p.store, p.query.runtime)
+	query, err := newQuestion(ctx, expr, p.compiler, p.data, p.query.runtime)
 	if err != nil {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}

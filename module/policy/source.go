@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -60,6 +61,8 @@ type source struct {
 	partial bool
 	// pace is that of the load; nil: at once.
 	pace *pace.Pace
+	// digest is that of the files, once it was asked for.
+	digest string
 }
 
 // atPace is the pace of the load.
@@ -73,10 +76,10 @@ func (s *source) atPace() *pace.Pace {
 // empty tells that there is nothing of the operator's.
 func (s *source) empty() bool { return len(s.files) == 0 && len(s.bundles) == 0 }
 
-// read reads all that paths hold. The error is an *Error.
-func read(paths []string) (*source, error) {
+// read reads all that paths hold, at a pace. The error is an *Error.
+func read(paths []string, p *pace.Pace) (*source, error) {
 	var (
-		src  source
+		src  = source{pace: p}
 		bad  findings
 		seen = map[string]bool{}
 		size int64
@@ -99,7 +102,7 @@ func read(paths []string) (*source, error) {
 					}
 					return
 				}
-				content, err := os.ReadFile(path)
+				content, err := readFile(path, info.Size(), p)
 				if err != nil {
 					bad = append(bad, unreadable(path, err))
 					return
@@ -123,6 +126,17 @@ func read(paths []string) (*source, error) {
 		return nil, err
 	}
 	return &src, nil
+}
+
+func readFile(path string, size int64, p *pace.Pace) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	content := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // room to see the end
+	_, err = content.ReadFrom(p.Reader(f))
+	return content.Bytes(), err
 }
 
 // tooLarge says that this file, or what comes before it and with it, is more
@@ -277,18 +291,23 @@ func (s *source) revision() string {
 // filesDigest is a digest of the operator's files, of the built-in policy and of
 // OPA.
 func (s *source) filesDigest() string {
+	if s.digest != "" {
+		return s.digest
+	}
 	h := sha256.New()
 	part := func(name string, content []byte) {
-		sum := sha256.Sum256(content)
+		sum := sha256.New()
+		_, _ = io.Copy(sum, s.atPace().Reader(bytes.NewReader(content)))
 		_, _ = io.WriteString(h, name+"\x00")
-		_, _ = h.Write(sum[:])
+		_, _ = h.Write(sum.Sum(nil))
 	}
 	for _, f := range s.files {
 		part(strings.Join(f.prefix, "/")+"\x00"+f.rel, f.bytes)
 	}
 	part("built-in", builtinDigest())
 	part("opa", []byte(version.Version))
-	return hex.EncodeToString(h.Sum(nil))
+	s.digest = hex.EncodeToString(h.Sum(nil))
+	return s.digest
 }
 
 // size is about how long all files and bundles are, in bytes.

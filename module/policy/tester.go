@@ -16,6 +16,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
+	"github.com/metaguard/metaguard/module/pace"
 	"github.com/metaguard/metaguard/policies"
 )
 
@@ -51,7 +52,7 @@ func LoadTests(ctx context.Context, cfg Config) (*Tests, error) {
 	if err != nil {
 		return nil, err
 	}
-	src, err := read(roots)
+	src, err := read(roots, new(pace.Pace))
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func LoadTests(ctx context.Context, cfg Config) (*Tests, error) {
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
-	t.Store = inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	t.Store = inmem.NewFromObjectWithOpts(plain(data).(map[string]any), inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	if slices.Contains(s.AllowBuiltins, "opa.runtime") {
 		t.Runtime = environment()
 	}
@@ -125,7 +126,7 @@ func (s *settings) readTests() (roots []string, files []file, err error) {
 		return nil, append(files, tests...), err
 	}
 	for _, root := range s.Paths {
-		_, err := read([]string{root})
+		_, err := read([]string{root}, new(pace.Pace))
 		if err == nil {
 			roots = append(roots, root)
 		} else if !holdsNothing(err) {

@@ -28,6 +28,8 @@ type buffer struct {
 	held   int64   // bytes reserved, which is the capacity of data
 	pooled *[]byte // the pool's own handle of data, nil if it has none
 	over   [1]byte // what was read past the limit, after errOverLimit
+	// announced is how many bytes are to come in all, as far as is known.
+	announced int64
 }
 
 // classOf is the smallest class that has room for n bytes.
@@ -47,7 +49,7 @@ func (b *buffer) grow(n int64) bool {
 	if !b.budget.Reserve(size) {
 		return false
 	}
-	next := buffer{budget: b.budget, held: size}
+	next := buffer{budget: b.budget, held: size, announced: b.announced}
 	if class <= maxClass {
 		next.pooled, _ = pools[class-minClass].Get().(*[]byte)
 		if next.pooled == nil {
@@ -62,6 +64,18 @@ func (b *buffer) grow(n int64) bool {
 	b.free()
 	*b = next
 	return true
+}
+
+// believed is how many times what has come may get its memory beforehand, where more
+// was announced.
+const believed = 256
+
+// makeRoom is grow, for a message that comes in parts.
+func (b *buffer) makeRoom(n int64) bool {
+	if n <= int64(cap(b.data)) {
+		return true
+	}
+	return b.grow(max(n, min(b.announced, believed*int64(len(b.data)))))
 }
 
 // maxEmptyReads is how often a reader may say "nothing, and no error" in a row
@@ -82,7 +96,7 @@ func (b *buffer) readFrom(r io.Reader, limit int64) (int64, error) {
 		space := b.over[:] // shows, at the limit, whether r has ended
 		full := int64(len(b.data)) >= limit
 		if !full {
-			if !b.grow(int64(len(b.data)) + 1) {
+			if !b.makeRoom(int64(len(b.data)) + 1) {
 				return total, errBudgetFull
 			}
 			space = b.data[len(b.data):min(int64(cap(b.data)), limit)]

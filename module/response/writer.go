@@ -14,7 +14,7 @@ import (
 
 // maxPresized is the largest declared length that gets its memory before the
 // first byte is there. A server's word is no reason to take more.
-const maxPresized = 64 << 10
+const maxPresized = 1 << minClass
 
 // errReleased ends a writer that outlived its request.
 var errReleased = errors.New("the answer was already released")
@@ -90,6 +90,7 @@ func (w *Writer) declare(values []string) {
 		}
 		w.declared = int64(n)
 	}
+	w.buf.announced = min(w.declared, w.limit)
 	switch {
 	case w.declared > w.limit && w.stream.begin == nil:
 		w.refuse(decision.ResponseTooLarge, "declared_over_limit")
@@ -117,7 +118,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 		}
 		return w.pass(p)
 	}
-	if !w.buf.grow(size) {
+	if !w.buf.makeRoom(size) {
 		return 0, w.lost(errBudgetFull)
 	}
 	w.buf.data = append(w.buf.data, p...)

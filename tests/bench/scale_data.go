@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -41,12 +42,9 @@ func (b *bench) scaleInventory(ctx context.Context) (*series, error) {
 	s.Lines = append(s.Lines, l)
 	s.fact("inventory: growth of CPU per request", l.growth(), maxGrowth)
 	next := map[string]string{"inventory.json": inventoryOf(million + 1)}
-	return s, b.largest(ctx, s, all, next, func(s *subject, n int) error {
-		return s.proxy().until(ctx, "the new inventory is not loaded", func() bool {
-			time.Sleep(100 * time.Millisecond)
-			entries, err := s.metric(ctx, "caddy_metaguard_inventory_entries")
-			return err == nil && int(entries) == n+1
-		})
+	return s, b.largest(ctx, s, all, next, func(s *subject, n int) (bool, error) {
+		entries, err := s.metric(ctx, "caddy_metaguard_inventory_entries")
+		return int(entries) == n+1, err
 	})
 }
 
@@ -66,19 +64,10 @@ func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 		return nil, err
 	}
 	next := map[string]string{"policy/data.json": grantsOf(million + 1)}
-	return s, b.largest(ctx, s, all, next, func(s *subject, _ int) error {
-		// The policy follows its files; to ask for it would load it at once.
-		loads := func() float64 {
-			total, err := s.metric(ctx, "caddy_metaguard_policy_loads_total")
-			if err != nil {
-				return 0
-			}
-			return total
-		}
-		return s.proxy().until(ctx, "the new grants are not loaded", func() bool {
-			time.Sleep(100 * time.Millisecond)
-			return loads() > 1
-		})
+	// The policy follows its files; to ask for it would load it at once.
+	return s, b.largest(ctx, s, all, next, func(s *subject, _ int) (bool, error) {
+		loads, err := s.metric(ctx, "caddy_metaguard_policy_loads_total")
+		return loads > 1, err
 	})
 }
 
@@ -115,8 +104,8 @@ func (b *bench) twoLines(ctx context.Context, s *series, all []at) error {
 }
 
 // largest measures the memory of a million entries, and latencies while they are replaced
-// by the next ones, which are there when activated returns.
-func (b *bench) largest(ctx context.Context, s *series, all []at, next map[string]string, activated func(*subject, int) error) error {
+// by the next ones, as activated tells.
+func (b *bench) largest(ctx context.Context, s *series, all []at, next map[string]string, activated func(*subject, int) (bool, error)) error {
 	small, large := all[0], all[len(all)-1]
 	least, err := small.subject.live(ctx)
 	if err != nil {
@@ -133,12 +122,7 @@ func (b *bench) largest(ctx context.Context, s *series, all []at, next map[strin
 	}
 	clear(next)
 	runtime.GC() // of this program, whose own collections would be measured
-	usual, during, err := b.whileReplacing(ctx, large, func() error {
-		if err := swap(); err != nil {
-			return err
-		}
-		return activated(large.subject, large.size)
-	})
+	usual, during, err := b.whileReplacing(ctx, large, swap, func() (bool, error) { return activated(large.subject, large.size) })
 	if err != nil {
 		return err
 	}
@@ -148,8 +132,8 @@ func (b *bench) largest(ctx context.Context, s *series, all []at, next map[strin
 }
 
 // whileReplacing gives latencies before and during a replacement, at a third of what
-// the subject can do.
-func (b *bench) whileReplacing(ctx context.Context, of at, replace func() error) (usual, during []float64, err error) {
+// the subject can do. It asks between rounds whether that is done: metrics take time too.
+func (b *bench) whileReplacing(ctx context.Context, of at, replace func() error, done func() (bool, error)) (usual, during []float64, err error) {
 	of.subject.from = again
 	_, rate, err := b.once(ctx, of.subject, of.crowd, of.clients)
 	if err != nil {
@@ -170,20 +154,20 @@ func (b *bench) whileReplacing(ctx context.Context, of at, replace func() error)
 		}
 		usual = append(usual, found...)
 	}
-	done := make(chan error, 1)
-	go func() { done <- replace() }()
-	for {
+	if err := replace(); err != nil {
+		return nil, nil, err
+	}
+	for deadline := time.Now().Add(30 * patience); time.Now().Before(deadline); {
 		found, err := chunk()
 		if err != nil {
 			return nil, nil, err
 		}
 		during = append(during, found...)
-		select {
-		case err := <-done:
+		if ended, err := done(); ended || err != nil {
 			return usual, during, err
-		default:
 		}
 	}
+	return nil, nil, of.subject.proxy().explain(errors.New("the replacement is not loaded"))
 }
 
 // live is how much memory is in use after a collection, in bytes.
