@@ -29,8 +29,8 @@ import (
 type Inventory struct {
 	hosts    map[[16]byte]record // of single addresses, which most entries are: nothing of it has a pointer
 	prefixes bart.Table[record]  // the other entries
-	callers  []string // of callersPerChunk caller ids each, whose instances are UUIDs
-	named    []string // the other caller ids
+	callers  []string            // of callersPerChunk caller ids each, whose instances are UUIDs
+	named    []string            // the other caller ids
 	projects []string
 	roles    [][]string
 	size     int

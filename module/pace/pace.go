@@ -40,6 +40,9 @@ type Pace struct {
 // on at once.
 func Gentle(hurry <-chan struct{}) *Pace { return &Pace{gentle: true, hurry: hurry} }
 
+// IsGentle tells whether the load takes only a part of a processor.
+func (p *Pace) IsGentle() bool { return p.gentle }
+
 // Step is called for every entry that is read.
 func (p *Pace) Step() {
 	if p.steps++; p.steps%between == 0 {

@@ -157,9 +157,13 @@ func (d document) checkGrants(grants any, p *pace.Pace, bad *findings) {
 				wrong[holder] = why
 			}
 		}
-		for _, value := range sortedKeys(wrong) {
-			path := append(slices.Clone(path), value)
-			refuse(path, `write it as ["password:read"]`, "%s %s", dataPath(path), wrong[value])
+		for i, holder := range sortedKeys(wrong) {
+			if i == maxErrors { // each is sought in the text
+				refuse(path, "", "%s has %d more grants that mean nothing", dataPath(path), len(wrong)-i)
+				break
+			}
+			path := append(slices.Clone(path), holder)
+			refuse(path, `write it as ["password:read"]`, "%s %s", dataPath(path), wrong[holder])
 		}
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/metaguard/metaguard/module/pace"
 )
 
 // Reload reads the files at once and says what came of it, each time it is asked.
@@ -71,11 +69,11 @@ func TestPaceOfALoad(t *testing.T) {
 	root := dir(t, files{"team.rego": "package metaguard.team\n\ndeny contains \"x\" if input.request.path == \"/x\"\n", "data.json": "{}"})
 	e := engine(t, Config{Paths: []string{root}})
 	gentle := func(ctx context.Context, live *Policy) bool {
-		src, err := read(e.settings.Paths, new(pace.Pace))
+		src, err := read(e.settings.Paths, e.paceOfReading(ctx))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return *e.paceOf(ctx, live, src) != pace.Pace{}
+		return e.paceOf(ctx, live, src).IsGentle()
 	}
 	write(t, root+"/data.json", `{"metaguard": {"grants": {"role": {"admin": ["password:read"]}}}}`)
 	if !gentle(t.Context(), e.Policy()) {

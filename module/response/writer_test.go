@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -233,4 +234,33 @@ func TestReleasedIsWiped(t *testing.T) {
 func TestNilWriter(*testing.T) {
 	var w *Writer
 	w.Release()
+}
+
+// An announced answer takes no more memory than itself and a beginning, and a server that
+// announces more than it sends gets little.
+func TestWriterBelievesWhatHasBegun(t *testing.T) {
+	for _, test := range []struct{ announced, sent, most int64 }{
+		{1 << 20, 1 << 20, 1<<20 + 4<<10},
+		{1 << 20, 100, 4 << 10},
+		{1 << 20, 4 << 10, 4 << 10},
+		{64 << 20, 8 << 10, 1<<20 + 4<<10},
+		{100, 100, 4 << 10},
+	} {
+		budget := NewBudget(1 << 30)
+		w := NewWriter(64<<20, budget)
+		w.Header()["Content-Length"] = []string{strconv.FormatInt(test.announced, 10)}
+		w.WriteHeader(http.StatusOK)
+		for left := test.sent; left > 0; left -= min(left, 1<<10) {
+			if _, err := w.Write(make([]byte, min(left, 1<<10))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, refusal := w.Answer(); (refusal == nil) != (test.sent == test.announced) {
+			t.Errorf("%d of %d: %v", test.sent, test.announced, refusal)
+		}
+		if peak := budget.Peak(); peak > test.most {
+			t.Errorf("%d of %d: %d bytes were held, at most %d", test.sent, test.announced, peak, test.most)
+		}
+		w.Release()
+	}
 }

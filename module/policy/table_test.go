@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/metaguard/metaguard/module/decision"
+)
+
+// largeGrants are so many grants of instances that they are a table, a line each, and then
+// further members.
+func largeGrants(more string) string {
+	var text strings.Builder
+	text.WriteString("{\"metaguard\": {\"grants\": {\"instance_id\": {\n")
+	for i := range 2 * tableFrom {
+		fmt.Fprintf(&text, "\"i-%d\": [\"password:read\"],\n", i)
+	}
+	text.WriteString("\"last\": []" + more + "}}}}")
+	return text.String()
+}
+
+// grantsOf is the table in a policy that was loaded.
+func grantsOf(t *testing.T, p *Policy) *tableValues {
+	t.Helper()
+	grants, ok := p.data.members["metaguard"].(*branch).members["grants"].(*branch).members["instance_id"].(*tableValues)
+	if !ok {
+		t.Fatal("it is no table")
+	}
+	return grants
+}
+
+// A large object decides as a small one does, and the built-in policy never asks for all
+// of it.
+func TestLargeGrants(t *testing.T) {
+	for name, more := range map[string]string{
+		"plain":            "",
+		"escaped":          `, "i-\u0061\"": ["password:read"]`,
+		"a long value":     `, "long": [` + strings.Repeat(`"metadata:read", `, 1000) + `"metadata:read"]`,
+		"different ones":   `, "a": [ "password:read" ], "b":["password:read","metadata:read"] , "c" : [ ]`,
+		"more than shared": moreLists(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := engine(t, Config{Paths: []string{dir(t, files{"data.json": largeGrants(more)})}}).Policy()
+			for id, allow := range map[string]bool{
+				"i-0": true, fmt.Sprintf("i-%d", 2*tableFrom-1): true, "last": false, "nobody": false, "": false, `i-0": ["password:read`: false,
+				`i-a"`: name == "escaped", "long": false, "a": name == "different ones", "b": name == "different ones", "c": false,
+				"list-999": name == "more than shared",
+			} {
+				in := instance(decision.KindPassword, decision.Read)
+				in.Caller.InstanceID, in.Caller.ID, in.Target.InstanceID = id, "instance:"+id, id
+				if r := p.Decide(t.Context(), in); r.Decision.Allow != allow {
+					t.Errorf("%q: %+v", id, r)
+				}
+			}
+			if grants := grantsOf(t, p); grants.all.value != nil {
+				t.Error("all grants were made values of OPA")
+			}
+		})
+	}
+}
+
+// moreLists are more lists, each another text, than are kept by their text.
+func moreLists() string {
+	var text strings.Builder
+	for i := range 2 * maxSharedValues {
+		fmt.Fprintf(&text, ",\n\"list-%d\": [\"password:read\"%s]", i, strings.Repeat(" ", i%300))
+		fmt.Fprintf(&text, ",\n\"nested-%d\": [\"password:read\",%s \"metadata:read\"]", i, strings.Repeat("\n", i%300))
+	}
+	return text.String()
+}
+
+// What is wrong in a large object is found, with its place.
+func TestLargeGrantsThatAreWrong(t *testing.T) {
+	line := 2*tableFrom + 3
+	for name, test := range map[string]struct {
+		more, other string
+		want        Finding
+	}{
+		"name twice":        {",\n\"i-7\": []", "", Finding{Line: line, Code: CodeDataInvalid}},
+		"name twice inside": {",\n\"x\": {\"a\": 1, \"b\": 1,\n\"a\": 2}", "", Finding{Line: line + 1, Code: CodeDataInvalid}},
+		"no such grant":     {",\n\"x\": [\"passwords:read\"]", "", Finding{Line: line, Code: CodeGrantInvalid}},
+		"not a list":        {",\n\"x\": true", "", Finding{Line: line, Code: CodeGrantInvalid}},
+		"no value":          {",\n\"x\": ,\n\"y\": 1", "", Finding{Line: line, Code: CodeDataInvalid}},
+		"no colon":          {",\n\"x\" 1", "", Finding{Line: line, Code: CodeDataInvalid}},
+		"no name":           {",\n1: 1", "", Finding{Line: line, Code: CodeDataInvalid}},
+		"not UTF-8":         {",\n\"x\xff\": 1", "", Finding{Line: line, Code: CodeDataInvalid}},
+		"in two files":      {"", `{"metaguard": {"grants": {"instance_id": {"last": []}}}}`, Finding{Line: 1, Code: CodeDataConflict}},
+		"a value there":     {"", `{"metaguard": {"grants": {"instance_id": {"i-7": {"x": 1}}}}}`, Finding{Line: 1, Code: CodeDataConflict}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			content := files{"a.json": largeGrants(test.more)}
+			if test.other != "" {
+				content["b.json"] = test.other
+			}
+			_, err := New(t.Context(), Config{Paths: []string{dir(t, content)}})
+			found := findingsOf(t, err)
+			for _, f := range found {
+				if f.Line == test.want.Line && f.Code == test.want.Code {
+					return
+				}
+			}
+			t.Errorf("%+v, want %+v", found, test.want)
+		})
+	}
+}
+
+// Two files can each have a part of a large object.
+func TestLargeGrantsOfTwoFiles(t *testing.T) {
+	root := dir(t, files{"a.json": largeGrants(""), "b.json": `{"metaguard": {"grants": {"instance_id": {"x": ["password:read"]}}}}`})
+	p := engine(t, Config{Paths: []string{root}}).Policy()
+	for _, id := range []string{"i-1", "x"} {
+		in := instance(decision.KindPassword, decision.Read)
+		in.Caller.InstanceID, in.Target.InstanceID = id, id
+		if r := p.Decide(t.Context(), in); !r.Decision.Allow {
+			t.Errorf("%s: %+v", id, r)
+		}
+	}
+}
+
+// Of many grants that are wrong, some are shown.
+func TestManyWrongGrants(t *testing.T) {
+	_, err := New(t.Context(), Config{Paths: []string{dir(t, files{"a.json": strings.ReplaceAll(largeGrants(""), "password:", "passwords:")})}})
+	found := findingsOf(t, err)
+	rest := fmt.Sprintf("has %d more grants", 2*tableFrom-maxErrors)
+	if len(found) != maxErrors+1 || !slices.ContainsFunc(found, func(f Finding) bool { return strings.Contains(f.Message, rest) }) {
+		t.Errorf("%d findings, the first one %v", len(found), found[0])
+	}
+}
+
+// A rule can go through all of a large object, and the data is what the files say.
+func TestAllOfALargeObject(t *testing.T) {
+	root := dir(t, files{
+		"a.json":    largeGrants(""),
+		"team.rego": "package metaguard.team\n\ndeny contains \"many\" if count(data.metaguard.grants.instance_id) > 2000\n\nredact_keys contains name if some name in object.keys(data.metaguard.grants)\n",
+	})
+	p := engine(t, Config{Paths: []string{root}}).Policy()
+	r := p.Decide(t.Context(), instance(decision.KindMetadata, decision.Read))
+	if r.Decision.Allow || len(r.Decision.Reasons) != 1 || r.Decision.Reasons[0] != "many" {
+		t.Errorf("%+v", r)
+	}
+	data, err := p.Data(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ast.NewObject()
+	for i := range 2 * tableFrom {
+		want.Insert(ast.StringTerm(fmt.Sprintf("i-%d", i)), ast.ArrayTerm(ast.StringTerm("password:read")))
+	}
+	want.Insert(ast.StringTerm("last"), ast.ArrayTerm())
+	got := ast.MustInterfaceToValue(data["metaguard"].(map[string]any)["grants"].(map[string]any)["instance_id"])
+	if got.Compare(want) != 0 || valueOf(grantsOf(t, p)).Compare(want) != 0 {
+		t.Error("the data is another one")
+	}
+}
