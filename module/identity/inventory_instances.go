@@ -40,10 +40,7 @@ func LoadInstances(path string, p *pace.Pace) (*Inventory, error) {
 		}
 		earlier, again := inventory.locate(id)
 		if again && earlier.project != now.project {
-			return nil, &InventoryError{
-				Path: path, Line: int(max(earlier.line, now.line)), Column: 1,
-				Problem: fmt.Sprintf("instance %s has another project than in line %d: correct one of them", id, min(earlier.line, now.line)),
-			}
+			return nil, inventory.disagreement(path)
 		}
 		if again && earlier.single && (!now.single || earlier.line < now.line) {
 			continue
@@ -55,6 +52,32 @@ func LoadInstances(path string, p *pace.Pace) (*Inventory, error) {
 		}
 	}
 	return inventory, nil
+}
+
+// disagreement is about the first entry in the file that gives an instance another
+// project than an earlier one.
+func (i *Inventory) disagreement(path string) error {
+	first := make(map[string]record)
+	for _, entry := range i.all() {
+		if entry.caller == 0 {
+			continue
+		}
+		id := i.caller(entry.caller)
+		if earlier, ok := first[id]; !ok || entry.line < earlier.line {
+			first[id] = entry
+		}
+	}
+	var wrong record
+	for _, entry := range i.all() {
+		if entry.caller != 0 && entry.project != first[i.caller(entry.caller)].project && (wrong.line == 0 || entry.line < wrong.line) {
+			wrong = entry
+		}
+	}
+	id := i.caller(wrong.caller)
+	return &InventoryError{
+		Path: path, Line: int(wrong.line), Column: 1,
+		Problem: fmt.Sprintf("instance %s has another project than in line %d: correct one of them", id[len(instancePrefix):], first[id].line),
+	}
 }
 
 // locate finds an instance by its id. A UUID takes less room than its text.

@@ -279,3 +279,19 @@ func TestInstanceIDs(t *testing.T) {
 		}
 	}
 }
+
+// Of three projects of one instance, the same is always said.
+func TestProjectsThatDisagree(t *testing.T) {
+	const id = "5f1c3a52-0c6e-4f6e-9d0a-3c1f2b7a9e10"
+	path := filepath.Join(t.TempDir(), "inventory.json")
+	writeFile(t, path, `[{"address": "10.0.0.1", "instance_id": "`+id+`", "project_id": "a"},
+{"address": "10.0.0.2", "instance_id": "`+id+`", "project_id": "a"},
+{"address": "10.0.0.3", "instance_id": "`+id+`", "project_id": "b"},
+{"address": "10.0.0.4", "instance_id": "`+id+`", "project_id": "c"}]`)
+	for range 20 {
+		_, err := LoadInstances(path, new(pace.Pace))
+		if err == nil || !strings.Contains(err.Error(), "inventory.json:3:1: instance "+id+" has another project than in line 1") {
+			t.Fatal(err)
+		}
+	}
+}

@@ -85,6 +85,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy's data: %w", err)
 	}
+	makeWhole(compiler, tree, src.atPace())
 	var runtime *ast.Term
 	if slices.Contains(s.AllowBuiltins, "opa.runtime") {
 		runtime = environment()

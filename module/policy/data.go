@@ -51,8 +51,7 @@ func parseData(f *file, p *pace.Pace, bad *findings) (document, bool) {
 		*bad = append(*bad, Finding{File: f.name, Code: CodeDataInvalid, Message: err.Error()})
 		return document{}, false
 	}
-	root, ok := objectOf(value)
-	if !ok {
+	if kindOf(value) != "an object" {
 		*bad = append(*bad, Finding{
 			File: f.name, Line: 1, Code: CodeDataInvalid,
 			Message: "a data document must be an object at the top, this one is " + kindOf(value),
@@ -60,8 +59,9 @@ func parseData(f *file, p *pace.Pace, bad *findings) (document, bool) {
 		return document{}, false
 	}
 	for _, name := range slices.Backward(f.prefix) {
-		root = map[string]any{name: root}
+		value = map[string]any{name: value}
 	}
+	root, _ := objectOf(value)
 	return document{file: f, root: root}, true
 }
 
@@ -197,7 +197,10 @@ func mergeInto(a, b map[string]any, at []string) []string {
 		if !ok1 || !ok2 {
 			return path
 		}
-		a[name] = oldObject // another one, where it was a table
+		if _, ok := old.(*table); ok { // which gives one value to many names
+			oldObject = clone(oldObject).(map[string]any)
+			a[name] = oldObject
+		}
 		if conflict := mergeInto(oldObject, newObject, path); conflict != nil {
 			return conflict
 		}

@@ -4,10 +4,10 @@ package policy
 
 import (
 	"context"
-	"strconv"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/util"
 )
 
 // dataStore is the policy's data for OPA's evaluator, which only reads.
@@ -41,7 +41,7 @@ func (s *dataStore) Read(_ context.Context, _ storage.Transaction, path storage.
 	for _, step := range path {
 		if array, ok := at.(*ast.Array); ok {
 			at = nil
-			if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < array.Len() {
+			if i, ok := util.Atoi(step); ok && i >= 0 && i < array.Len() {
 				at = array.Elem(i).Value
 			}
 			continue

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // The policy's data is a tree of OPA's values, but for tables and the objects that hold
@@ -84,16 +86,26 @@ func find(in any, place ast.Ref) ast.Value {
 // valueOf is all of something as a value of OPA; nil if it is nothing.
 func valueOf(node any) ast.Value {
 	switch node := node.(type) {
+	case nil:
+		return nil
+	case ast.Value:
+		return node
+	}
+	return valueAtPace(node, new(pace.Pace))
+}
+
+func valueAtPace(node any, p *pace.Pace) ast.Value {
+	switch node := node.(type) {
 	case ast.Value:
 		return node
 	case *branch:
-		return node.all.of(len(node.members), func(add func(string, any)) {
+		return node.all.of(len(node.members), p, func(add func(string, any)) {
 			for name, member := range node.members {
 				add(name, member)
 			}
 		})
 	case *tableValues:
-		return node.all.of(node.count, func(add func(string, any)) {
+		return node.all.of(node.count, p, func(add func(string, any)) {
 			for at := range node.places() {
 				name := node.name(at)
 				add(name, node.at(name))
@@ -103,11 +115,12 @@ func valueOf(node any) ast.Value {
 	return nil
 }
 
-func (w *entire) of(size int, members func(add func(name string, member any))) ast.Value {
+func (w *entire) of(size int, p *pace.Pace, members func(add func(name string, member any))) ast.Value {
 	w.once.Do(func() {
 		object := ast.NewObjectWithCapacity(size)
 		members(func(name string, member any) {
-			object.Insert(ast.StringTerm(name), ast.NewTerm(valueOf(member)))
+			p.Step()
+			object.Insert(ast.StringTerm(name), ast.NewTerm(valueAtPace(member, p)))
 		})
 		w.value = object
 	})

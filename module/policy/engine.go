@@ -224,7 +224,6 @@ func (e *Engine) WaitReady(ctx context.Context) error {
 // engine still decides afterwards: requests of an old configuration may be in
 // flight.
 func (e *Engine) Stop(ctx context.Context) {
-	e.hurry.now()
 	e.watcher.Lock()
 	cancel, done := e.watcher.cancel, e.watcher.done
 	e.watcher.cancel, e.watcher.done = nil, nil
@@ -234,6 +233,7 @@ func (e *Engine) Stop(ctx context.Context) {
 	if cancel != nil {
 		cancel()
 	}
+	e.hurry.now() // after that no load begins to be gentle
 	if r != nil {
 		r.close(ctx)
 	}

@@ -111,7 +111,7 @@ func (r *jsonReader) object() (any, error) {
 	before := len(r.members)
 	defer func() { r.members = r.members[:before] }()
 	for r.json.PeekKind() != jsontext.KindEndObject {
-		if len(object) == r.tableFrom {
+		if len(object) == r.tableFrom-1 {
 			return r.table(object, r.members[before:])
 		}
 		member, quoted, err := r.name()

@@ -89,7 +89,9 @@ func (e *Engine) load(ctx context.Context, start time.Time, src *source) {
 		return
 	}
 	err := r.read(ctx, func(bundles []loadedBundle, complete bool) error {
-		e.take(ctx, start, src.with(bundles), complete)
+		all := src.with(bundles)
+		all.pace = src.pace
+		e.take(ctx, start, all, complete)
 		return nil
 	})
 	if err != nil {
@@ -102,7 +104,7 @@ type atOnceKey struct{}
 
 // paceOfReading is gentle where requests are served meanwhile.
 func (e *Engine) paceOfReading(ctx context.Context) *pace.Pace {
-	if e.live.Load() == nil || ctx.Value(atOnceKey{}) != nil {
+	if e.live.Load() == nil || ctx.Value(atOnceKey{}) != nil || ctx.Err() != nil {
 		return new(pace.Pace)
 	}
 	return pace.Gentle(e.hurry.channel())

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Reload reads the files at once and says what came of it, each time it is asked.
@@ -73,7 +74,16 @@ func TestPaceOfALoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return e.paceOf(ctx, live, src).IsGentle()
+		all := src.with(nil) // and bundles
+		all.pace = src.pace
+		_ = all.identity()
+		other := src.with(nil) // what OPA brings
+		_ = other.identity()
+		gentle := e.paceOf(ctx, live, all).IsGentle()
+		if e.paceOf(ctx, live, other).IsGentle() != gentle {
+			t.Error("bundles make another pace")
+		}
+		return gentle
 	}
 	write(t, root+"/data.json", `{"metaguard": {"grants": {"role": {"admin": ["password:read"]}}}}`)
 	if !gentle(t.Context(), e.Policy()) {
@@ -86,11 +96,32 @@ func TestPaceOfALoad(t *testing.T) {
 	if gentle(t.Context(), e.Policy()) {
 		t.Error("a new rule is loaded gently")
 	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	write(t, root+"/team.rego", "package metaguard.team\n\ndeny contains \"x\" if input.request.path == \"/x\"\n")
+	if gentle(gone, e.Policy()) {
+		t.Error("a load that nobody needs any more is gentle")
+	}
 	waits := e.hurry.channel()
 	e.Stop(t.Context())
 	select {
 	case <-waits:
 	default:
 		t.Error("the end of the engine waits for a gentle load")
+	}
+}
+
+// While data is loaded gently, another edit ends the gentleness.
+func TestNextEditHurries(t *testing.T) {
+	root := dir(t, files{"data.json": "{}"})
+	e := engine(t, Config{Paths: []string{root}}, WithPollInterval(time.Millisecond))
+	waits := e.hurry.channel()
+	loaded := e.hurryWhenChanged(signature(e.settings.Paths))
+	defer loaded()
+	write(t, root+"/team.rego", "package metaguard.team\n\ndeny contains \"x\" if input.request.path == \"/x\"\n")
+	select {
+	case <-waits:
+	case <-time.After(time.Minute):
+		t.Error("it goes on gently")
 	}
 }

@@ -113,6 +113,7 @@ func TestDataIsTheStores(t *testing.T) {
 			"data.a[1]", `data.a["1"]`, "data.a.null", "data.a.null.x", "data.a.none", "data.none.none", "[x | data.a[x]]", "data.a.b[-1]", `data.a.b["01"]`,
 			"data.a[{}]", "data.a[[]]", "data.a[true]", "data.system.secret", "data.a.b with data.a as 1", "data.a with data.a.c as 1",
 			`data.a["q\"é"]`, `data.a["q\"é"].y.z`, `data.a["q\\"]`, `data.a["b\":"]`, "[x | data.a[_][x]]", "[x | x := count(data.a)]", "[x | walk(data.a, x)]", "data.a[_].y",
+			`data.a.b["1.0"]`, `data.a.b["1."]`, `data.a.b["."]`, "data.a.b[1.0]", `data.a.b["00000000000000000000000"]`, `data.a.b["+1"]`,
 		} {
 			q, err := newQuestion(t.Context(), ast.MustParseExpr(text), p.compiler, tree, nil)
 			if err != nil {

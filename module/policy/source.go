@@ -68,7 +68,7 @@ type source struct {
 // atPace is the pace of the load.
 func (s *source) atPace() *pace.Pace {
 	if s.pace == nil {
-		s.pace = new(pace.Pace)
+		return new(pace.Pace)
 	}
 	return s.pace
 }

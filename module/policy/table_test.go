@@ -123,6 +123,74 @@ func TestLargeGrantsOfTwoFiles(t *testing.T) {
 	}
 }
 
+// What another file adds to one member is that member's alone.
+func TestLargeDataOfTwoFiles(t *testing.T) {
+	var hosts strings.Builder
+	for i := range 2 * tableFrom {
+		fmt.Fprintf(&hosts, "\"h%d\": {\"owner\": \"x\"},\n", i)
+	}
+	root := dir(t, files{
+		"a.json":    "{\"hosts\": {" + hosts.String() + "\"last\": {}}}",
+		"b.json":    `{"hosts": {"h7": {"admin": true}}}`,
+		"team.rego": "package metaguard.team\n\ndeny contains \"x\" if data.hosts[input.caller.id].admin\n",
+	})
+	p := engine(t, Config{Paths: []string{root}}).Policy()
+	data, err := p.Data(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admins := 0
+	for _, host := range data["hosts"].(map[string]any) {
+		if host.(map[string]any)["admin"] != nil {
+			admins++
+		}
+	}
+	if admins != 1 {
+		t.Errorf("%d of the hosts are administrators", admins)
+	}
+}
+
+// A large object can be what a whole file holds, by the names of its directories.
+func TestLargeFile(t *testing.T) {
+	text := largeGrants("")
+	text = strings.TrimSuffix(strings.TrimPrefix(text, `{"metaguard": {"grants": {"instance_id": `), "}}}")
+	root := dir(t, files{"metaguard/grants/instance_id/data.json": text})
+	grantsOf(t, engine(t, Config{Paths: []string{root}}).Policy())
+}
+
+// What a rule asks for as a whole is made so when the policy is loaded, and nothing else.
+func TestMakeWhole(t *testing.T) {
+	for rule, whole := range map[string]bool{
+		`count(data.metaguard.grants.instance_id) > 9999`:                                true,
+		`some id; data.metaguard.grants.instance_id[id][_] == "x"`:                       true,
+		`some id, list in data.metaguard.grants.instance_id; list == [id]`:               true,
+		`every id, list in data.metaguard.grants.instance_id { list == [id] }`:           true,
+		`count({id | data.metaguard.grants.instance_id[id]}) > 9999`:                     true,
+		`"x" in [data.metaguard.grants.instance_id[id] | some id in input.caller.roles]`: false,
+		`object.get(data.metaguard.grants, ["instance_id", "x"], []) == ["x"]`:           true,
+		`_all(data.metaguard.grants.instance_id)`:                                        true,
+		`data.metaguard.grants.instance_id[input.caller.id][0] == "x"`:                   false,
+		`id := input.caller.id; not data.metaguard.grants.instance_id[id]`:               false,
+		`_one(input.caller.id)`: false,
+		`some id in input.caller.roles; data.metaguard.grants.instance_id[id]`:               false,
+		`some kind in ["instance_id", "role"]; data.metaguard.grants[kind][input.caller.id]`: false,
+		`some kind; data.metaguard.grants[kind][input.caller.id]`:                            true,
+		`some kind in ["instance_id", "role"]; count(data.metaguard.grants[kind]) > 9999`:    true,
+		`data.metaguard.grants.instance_id["x"][0] == "x"`:                                   false,
+		`input.caller.id == "x" with data.metaguard.grants.instance_id as {}`:                false,
+		`walk(data.metaguard.grants, [path, "x"]); path == []`:                               true,
+	} {
+		t.Run(rule, func(t *testing.T) {
+			root := dir(t, files{"a.json": largeGrants(""), "team.rego": "package metaguard.team\n\ndeny contains \"x\" if {\n\tinput.request.path == \"/nowhere\"\n\t" + rule +
+				"\n}\n\n_all(grants) if count(grants) == 9999\n\n_one(id) if data.metaguard.grants.instance_id[id][0] == \"x\"\n"})
+			p := engine(t, Config{Paths: []string{root}}).Policy()
+			if made := grantsOf(t, p).all.value != nil; made != whole {
+				t.Errorf("all of it was made a value: %t, want %t", made, whole)
+			}
+		})
+	}
+}
+
 // Of many grants that are wrong, some are shown.
 func TestManyWrongGrants(t *testing.T) {
 	_, err := New(t.Context(), Config{Paths: []string{dir(t, files{"a.json": strings.ReplaceAll(largeGrants(""), "password:", "passwords:")})}})

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,10 +35,38 @@ func (e *Engine) watch(ctx context.Context) {
 		case <-e.again:
 			e.reloadAgain(ctx)
 		case <-ticker.C:
-			if w.due(signature(e.settings.Paths)) {
+			if now := signature(e.settings.Paths); w.due(now) {
+				loaded := e.hurryWhenChanged(now)
 				e.reload(ctx)
+				loaded()
 			}
 		}
+	}
+}
+
+// hurryWhenChanged ends the gentleness of a load when the files change again, until it is
+// told that they are loaded: the next edit may be a rule.
+func (e *Engine) hurryWhenChanged(from string) (loaded func()) {
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		ticker := time.NewTicker(e.interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				if signature(e.settings.Paths) != from {
+					e.hurry.now()
+					return
+				}
+			}
+		}
+	})
+	return func() {
+		close(done)
+		watching.Wait()
 	}
 }
 
