@@ -14,7 +14,7 @@ import (
 
 // maxPresized is the largest declared length that gets its memory before the
 // first byte is there. A server's word is no reason to take more.
-const maxPresized = 1 << minClass
+const maxPresized = 64 << 10
 
 // errReleased ends a writer that outlived its request.
 var errReleased = errors.New("the answer was already released")
@@ -94,9 +94,17 @@ func (w *Writer) declare(values []string) {
 	switch {
 	case w.declared > w.limit && w.stream.begin == nil:
 		w.refuse(decision.ResponseTooLarge, "declared_over_limit")
-	case w.declared > 0 && !w.buf.grow(min(w.declared, w.limit, maxPresized)):
+	case w.declared > 0 && !w.buf.grow(beginning(min(w.declared, w.limit))):
 		w.refuse(decision.Overloaded, "budget_full")
 	}
+}
+
+// beginning is the memory that an answer of this length gets before its first byte.
+func beginning(announced int64) int64 {
+	if announced > maxPresized {
+		return 1 << minClass // makeRoom gives it the rest, once something is there
+	}
+	return announced
 }
 
 // Write takes a part of the body. Its errors last: after one the answer is

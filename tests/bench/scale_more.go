@@ -70,7 +70,8 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 	found.Title = title
 	for _, one := range all {
 		from := &readers{crowd: b.crowd}
-		var cpus, rates, fresh, took []float64
+		var cpus, rates, took []float64
+		var fresh [2][]float64 // without a request, and with one
 		say("%s: documents of %d bytes", title, one.size)
 		for n := range b.rounds + 1 { // the first one is to settle
 			allocated, err := one.subject.fresh(ctx, from)
@@ -101,46 +102,47 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 			count := float64(result.requests)
 			cpus = append(cpus, micros(after-before)/count)
 			rates = append(rates, count/result.elapsed.Seconds())
-			fresh = append(fresh, allocated)
+			for i, bytes := range allocated {
+				fresh[i] = append(fresh[i], bytes)
+			}
 			took = append(took, micros(result.elapsed)/1e3/count)
 		}
 		found.Points = append(found.Points, point{Size: one.size, CPU: summarize(cpus), Rate: summarize(rates)})
-		found.allocated = append(found.allocated, quantile(fresh, 0.5))
+		found.allocated = append(found.allocated, quantile(fresh[1], 0)-quantile(fresh[0], 0)) // what else goes on only adds to it
 		found.took = append(found.took, quantile(took, 0.5))
 	}
 	return found, nil
 }
 
 // fresh gives the bytes that are allocated for one request right after two collections,
-// which empty all pools of buffers, less what asking for the figure takes.
-func (s *subject) fresh(ctx context.Context, from source) (float64, error) {
-	var allocated [2]float64
+// which empty all pools of buffers, and for none, which is what asking for the figure takes.
+func (s *subject) fresh(ctx context.Context, from source) (allocated [2]float64, err error) {
 	for i := range allocated {
 		for range 2 {
 			if _, err := s.live(ctx); err != nil {
-				return 0, err
+				return allocated, err
 			}
 		}
 		before, err := s.metric(ctx, "go_memstats_alloc_bytes_total")
 		if err != nil {
-			return 0, err
+			return allocated, err
 		}
 		if i > 0 {
 			one, err := s.ask(ctx, 1, patience, &limited{source: from, left: 1})
 			if err != nil {
-				return 0, s.proxy().explain(err)
+				return allocated, s.proxy().explain(err)
 			}
 			if one.requests != 1 {
-				return 0, errors.New("one document was not answered")
+				return allocated, errors.New("one document was not answered")
 			}
 		}
 		after, err := s.metric(ctx, "go_memstats_alloc_bytes_total")
 		if err != nil {
-			return 0, err
+			return allocated, err
 		}
 		allocated[i] = after - before
 	}
-	return allocated[1] - allocated[0], nil
+	return allocated, nil
 }
 
 // scaleConnections grows the number of clients.
