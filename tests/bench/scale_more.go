@@ -59,6 +59,9 @@ func (b *bench) scaleDocuments(ctx context.Context) (*series, error) {
 	return s, nil
 }
 
+// samples is how often in each round it is measured what one request allocates.
+const samples = 5
+
 // documentCosts has beside the line the bytes that one request took which found no
 // buffer to use again, and how many milliseconds one took a client that is alone.
 type documentCosts struct {
@@ -74,9 +77,14 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 		var fresh [2][]float64 // without a request, and with one
 		say("%s: documents of %d bytes", title, one.size)
 		for n := range b.rounds + 1 { // the first one is to settle
-			allocated, err := one.subject.fresh(ctx, from)
-			if err != nil {
-				return found, err
+			for range samples {
+				allocated, err := one.subject.fresh(ctx, from)
+				if err != nil {
+					return found, err
+				}
+				for i, bytes := range allocated {
+					fresh[i] = append(fresh[i], bytes)
+				}
 			}
 			before, err := total(one.subject, cpuTime)
 			if err != nil {
@@ -86,7 +94,7 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 			if err != nil {
 				return found, one.subject.proxy().explain(err)
 			}
-			if err := one.subject.counted(result.requests + 1); err != nil {
+			if err := one.subject.counted(result.requests + samples); err != nil {
 				return found, err
 			}
 			after, err := total(one.subject, cpuTime)
@@ -102,9 +110,6 @@ func (b *bench) documents(ctx context.Context, title string, all []at) (found do
 			count := float64(result.requests)
 			cpus = append(cpus, micros(after-before)/count)
 			rates = append(rates, count/result.elapsed.Seconds())
-			for i, bytes := range allocated {
-				fresh[i] = append(fresh[i], bytes)
-			}
 			took = append(took, micros(result.elapsed)/1e3/count)
 		}
 		found.Points = append(found.Points, point{Size: one.size, CPU: summarize(cpus), Rate: summarize(rates)})
