@@ -77,12 +77,11 @@ func TestEC2Kinds(t *testing.T) {
 		{"/2099-01-01/meta-data/ami-id", "unknown", 404, "policy_deny"},
 	} {
 		s.upstream.Forget()
-		before := len(s.decisions(t, 0))
 		answer := s.get(t, test.path)
 		if answer.Status != test.status || !strings.Contains(answer.Body, test.holds) {
 			t.Errorf("%s: %d %q", test.path, answer.Status, answer.Body)
 		}
-		if line := s.decisions(t, before+1)[before]; line["resource"] != test.kind {
+		if line := s.decisionOf(t, answer); line["resource"] != test.kind {
 			t.Errorf("%s: resource %v", test.path, line["resource"])
 		}
 		refused := strings.Contains(answer.Body, "policy_deny")

@@ -129,6 +129,22 @@ func (s *site) decisions(t *testing.T, n int) []map[string]any {
 	return lines
 }
 
+// decisionOf is the decision-log line of an answer. It may come after the answer, and
+// after those of later ones.
+func (s *site) decisionOf(t *testing.T, answer harness.Answer) (line map[string]any) {
+	t.Helper()
+	id := answer.Header.Get("X-Metaguard-Decision")
+	s.Eventually("the decision-log line of "+id, func() bool {
+		for _, line = range s.decisions(t, 0) {
+			if line["decision_id"] == id {
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
 // reason is the reason in a refusal's one line.
 func reason(answer harness.Answer) string {
 	_, rest, _ := strings.Cut(answer.Body, ": ")
