@@ -58,7 +58,7 @@ func servePolicy(w http.ResponseWriter, r *http.Request) error {
 		return adminError(http.StatusServiceUnavailable, errors.New("the policy has not come yet"))
 	}
 	w.Header().Set("Content-Type", "application/gzip")
-	if err := live.WriteBundle(r.Context(), w); err != nil {
+	if err := live.WriteBundle(w); err != nil {
 		// The beginning may be out already; what is cut does not unzip.
 		runningLogger().Error("sending a policy", zap.Error(err))
 		panic(http.ErrAbortHandler)

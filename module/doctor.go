@@ -48,7 +48,7 @@ func smokePolicy(ctx context.Context, setting json.RawMessage, served []byte, sa
 	if err != nil {
 		return doctor.Smoke{}, err
 	}
-	data, err := loaded.Data(ctx)
+	data, err := loaded.Data()
 	if err != nil {
 		return doctor.Smoke{}, err
 	}

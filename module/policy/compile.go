@@ -90,7 +90,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	if slices.Contains(s.AllowBuiltins, "opa.runtime") {
 		runtime = environment()
 	}
-	query, err := newQuestion(ctx, ast.NewExpr(ast.NewTerm(s.query)), compiler, tree, runtime)
+	query, err := newQuestion(ast.NewExpr(ast.NewTerm(s.query)), compiler, tree, runtime)
 	if err != nil {
 		bad.addOPA(err, s)
 		return nil, bad.err()

@@ -124,6 +124,9 @@ func (w *entire) of(size int, p *pace.Pace, members func(add func(name string, m
 		})
 		w.value = object
 	})
+	if w.value == nil { // making it has panicked, and does so for ever: it is no undefined value
+		panic("policy: an object of the data could not be made")
+	}
 	return w.value
 }
 

@@ -152,7 +152,7 @@ func TestMoreThanOneResult(t *testing.T) {
 		"values":   `[{"allow": true}, {"allow": true, "reasons": []}][_]`,
 		"the same": `[{"allow": true}, {"allow": true}][_]`,
 	} {
-		asked, err := newQuestion(t.Context(), ast.MustParseExpr(text), compiler, new(branch), nil)
+		asked, err := newQuestion(ast.MustParseExpr(text), compiler, new(branch), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -172,7 +172,7 @@ func (r *jsonReader) table(object map[string]any, members []textMember) (*table,
 	t := newTable(r.text)
 	names := make([]uint32, 0, 2*len(members))
 	for _, member := range members {
-		quoted := r.text[member.name:][:textEnd(r.text[member.name:])]
+		quoted := t.quoted(uint32(member.name))
 		name, err := unquote(quoted)
 		if err != nil {
 			return nil, err

@@ -30,7 +30,7 @@ type question struct {
 }
 
 // newQuestion asks for the value of what stands in expr.
-func newQuestion(ctx context.Context, expr *ast.Expr, compiler *ast.Compiler, data *branch, runtime *ast.Term) (*question, error) {
+func newQuestion(expr *ast.Expr, compiler *ast.Compiler, data *branch, runtime *ast.Term) (*question, error) {
 	asked := ast.Equality.Expr(expr.Terms.(*ast.Term), ast.NewTerm(answer))
 	asked.With = expr.With
 	q := &question{rewriter: compiler.QueryCompiler(), compiler: compiler, store: &dataStore{root: data}, runtime: runtime}

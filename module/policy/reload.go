@@ -44,7 +44,11 @@ func (e *Engine) reload(ctx context.Context) {
 	e.reading.Lock()
 	defer e.reading.Unlock()
 	start := time.Now()
-	src, err := read(e.settings.Paths, e.paceOfReading(ctx))
+	p := e.paceOfReading(ctx)
+	if p.IsGentle() {
+		defer e.hurryWhenChanged()()
+	}
+	src, err := read(e.settings.Paths, p)
 	if err != nil {
 		e.loading.Lock()
 		defer e.loading.Unlock()

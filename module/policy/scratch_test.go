@@ -115,7 +115,7 @@ func TestDataIsTheStores(t *testing.T) {
 			`data.a["q\"é"]`, `data.a["q\"é"].y.z`, `data.a["q\\"]`, `data.a["b\":"]`, "[x | data.a[_][x]]", "[x | x := count(data.a)]", "[x | walk(data.a, x)]", "data.a[_].y",
 			`data.a.b["1.0"]`, `data.a.b["1."]`, `data.a.b["."]`, "data.a.b[1.0]", `data.a.b["00000000000000000000000"]`, `data.a.b["+1"]`,
 		} {
-			q, err := newQuestion(t.Context(), ast.MustParseExpr(text), p.compiler, tree, nil)
+			q, err := newQuestion(ast.MustParseExpr(text), p.compiler, tree, nil)
 			if err != nil {
 				t.Fatalf("%s: %v", text, err)
 			}

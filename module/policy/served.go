@@ -4,7 +4,6 @@ package policy
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,14 +20,14 @@ const servedPrefix = "server:"
 // WriteBundle writes the operator's part of the policy, rules and data as they
 // decide now, as a bundle of OPA. It is for those who may read the policy's
 // files.
-func (p *Policy) WriteBundle(ctx context.Context, w io.Writer) error {
+func (p *Policy) WriteBundle(w io.Writer) error {
 	manifest := bundle.Manifest{Revision: p.revision, Metadata: map[string]any{"replaces": p.replaces}}
 	manifest.Init()
 	version := 1
 	manifest.RegoVersion = &version
 	written := bundle.Bundle{Manifest: manifest}
 	var err error
-	if written.Data, err = p.Data(ctx); err != nil {
+	if written.Data, err = p.Data(); err != nil {
 		return err
 	}
 	taken := map[string]bool{}
@@ -47,7 +46,7 @@ func (p *Policy) WriteBundle(ctx context.Context, w io.Writer) error {
 }
 
 // Data is the policy's data as one document, files and bundles together.
-func (p *Policy) Data(ctx context.Context) (map[string]any, error) {
+func (p *Policy) Data() (map[string]any, error) {
 	document, err := jsonOf(p.data)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func TestServedPolicy(t *testing.T) {
 				t.Fatal(err)
 			}
 			var written bytes.Buffer
-			if err := original.WriteBundle(t.Context(), &written); err != nil {
+			if err := original.WriteBundle(&written); err != nil {
 				t.Fatal(err)
 			}
 			served, err := Load(t.Context(), Config{Served: written.Bytes()})
@@ -66,7 +66,7 @@ func TestServedNamesAlike(t *testing.T) {
 		t.Fatal(err)
 	}
 	var written bytes.Buffer
-	if err := original.WriteBundle(t.Context(), &written); err != nil {
+	if err := original.WriteBundle(&written); err != nil {
 		t.Fatal(err)
 	}
 	served, err := Load(t.Context(), Config{Served: written.Bytes()})

@@ -144,7 +144,7 @@ func (p *Policy) answer(ctx context.Context, questions []smoke) ([]Result, error
 		asked, ok := queries[question.without]
 		if !ok {
 			var err error
-			if asked, err = p.withGrants(ctx, question.without); err != nil {
+			if asked, err = p.withGrants(question.without); err != nil {
 				return nil, err
 			}
 			queries[question.without] = asked
@@ -164,7 +164,7 @@ func (p *Policy) answer(ctx context.Context, questions []smoke) ([]Result, error
 
 // withGrants is the same policy where the callers of the smoke test have every
 // grant but one, or none, whatever its data says.
-func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error) {
+func (p *Policy) withGrants(without string) (*Policy, error) {
 	grants := ast.NewObject()
 	if without != "" {
 		var names []*ast.Term
@@ -184,7 +184,7 @@ func (p *Policy) withGrants(ctx context.Context, without string) (*Policy, error
 	expr.With = []*ast.With{{
 		Target: ast.NewTerm(metaguardPackage.Append(ast.StringTerm("grants"))), Value: ast.NewTerm(grants),
 	}}
-	query, err := newQuestion(ctx, expr, p.compiler, p.data, p.query.runtime)
+	query, err := newQuestion(expr, p.compiler, p.data, p.query.runtime)
 	if err != nil {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}

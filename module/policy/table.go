@@ -10,7 +10,6 @@ import (
 	"math/bits"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/open-policy-agent/opa/v1/util"
 
 	"github.com/metaguard/metaguard/module/pace"
@@ -45,6 +44,10 @@ type table struct {
 	// shared has some values by their text.
 	shared map[string]any
 }
+
+// errReadBefore is a defect of ours. It must not become a value: who is listed would be
+// listed no more.
+const errReadBefore = "policy: text of the data that was read before cannot be read"
 
 func newTable(text []byte) *table {
 	return &table{text: text, seed: maphash.MakeSeed(), long: map[uint32]any{}, shared: map[string]any{}}
@@ -117,8 +120,11 @@ func (t *table) name(at uint32) string {
 	if name := quoted[1 : len(quoted)-1]; !t.escaped || bytes.IndexByte(name, '\\') < 0 {
 		return util.ByteSliceToString(name) // of the text, which never changes
 	}
-	name, _ := jsontext.AppendUnquote(nil, quoted) // it was read before
-	return string(name)
+	name, err := unquote(quoted)
+	if err != nil {
+		panic(errReadBefore)
+	}
+	return name
 }
 
 // valueText is the value of the name at a place as it is written.
@@ -147,7 +153,10 @@ func (t *table) value(at uint32) any {
 	if value, ok := t.shared[string(text)]; ok {
 		return value
 	}
-	value, _ := readJSON(text) // it was read before
+	value, err := readJSON(text)
+	if err != nil {
+		panic(errReadBefore)
+	}
 	return value
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // largeGrants are so many grants of instances that they are a table, a line each, and then
@@ -135,7 +136,7 @@ func TestLargeDataOfTwoFiles(t *testing.T) {
 		"team.rego": "package metaguard.team\n\ndeny contains \"x\" if data.hosts[input.caller.id].admin\n",
 	})
 	p := engine(t, Config{Paths: []string{root}}).Policy()
-	data, err := p.Data(t.Context())
+	data, err := p.Data()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +213,7 @@ func TestAllOfALargeObject(t *testing.T) {
 	if r.Decision.Allow || len(r.Decision.Reasons) != 1 || r.Decision.Reasons[0] != "many" {
 		t.Errorf("%+v", r)
 	}
-	data, err := p.Data(t.Context())
+	data, err := p.Data()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,4 +226,30 @@ func TestAllOfALargeObject(t *testing.T) {
 	if got.Compare(want) != 0 || valueOf(grantsOf(t, p)).Compare(want) != 0 {
 		t.Error("the data is another one")
 	}
+}
+
+// What cannot be made, which is a defect of ours, is never taken for undefined.
+func TestUnmadeIsNotUndefined(t *testing.T) {
+	var all entire
+	fails := func(func(string, any)) { panic("broken") }
+	for range 2 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("an object that could not be made has a value")
+				}
+			}()
+			all.of(1, new(pace.Pace), fails)
+		}()
+	}
+	broken := newTable([]byte(`{"a": [}`))
+	if at, ok := broken.index([]uint32{1}, new(pace.Pace)); !ok {
+		t.Fatal(at)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a value that cannot be read is one")
+		}
+	}()
+	(&tableValues{table: broken}).at("a")
 }

@@ -35,10 +35,8 @@ func (e *Engine) watch(ctx context.Context) {
 		case <-e.again:
 			e.reloadAgain(ctx)
 		case <-ticker.C:
-			if now := signature(e.settings.Paths); w.due(now) {
-				loaded := e.hurryWhenChanged(now)
+			if w.due(signature(e.settings.Paths)) {
 				e.reload(ctx)
-				loaded()
 			}
 		}
 	}
@@ -46,7 +44,8 @@ func (e *Engine) watch(ctx context.Context) {
 
 // hurryWhenChanged ends the gentleness of a load when the files change again, until it is
 // told that they are loaded: the next edit may be a rule.
-func (e *Engine) hurryWhenChanged(from string) (loaded func()) {
+func (e *Engine) hurryWhenChanged() (loaded func()) {
+	from := signature(e.settings.Paths)
 	done := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {

@@ -178,7 +178,7 @@ func newDrafter(ctx context.Context, d *draft) (*drafter, error) {
 	if err != nil {
 		return nil, err
 	}
-	held, err := heldGrants(ctx, p)
+	held, err := heldGrants(p)
 	if err != nil {
 		return nil, err
 	}

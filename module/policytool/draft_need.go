@@ -131,9 +131,9 @@ func (d *drafter) rolesOf(input ast.Value) []string {
 
 // heldGrants reads who has grants in the data of a policy. Two data files
 // cannot both have a list for the same holder.
-func heldGrants(ctx context.Context, p *policy.Policy) (map[holder]bool, error) {
+func heldGrants(p *policy.Policy) (map[holder]bool, error) {
 	held := map[holder]bool{}
-	data, err := p.Data(ctx)
+	data, err := p.Data()
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func TestWhichPolicyJudges(t *testing.T) {
 	// What a server has in force is recorded under the server's revision.
 	fetch := func(context.Context, string, string) ([]byte, error) {
 		var bundle bytes.Buffer
-		err := second.policy.WriteBundle(t.Context(), &bundle)
+		err := second.policy.WriteBundle(&bundle)
 		return bundle.Bytes(), err
 	}
 	out, warnings, err = run(t, draftCommand(fetch), "--log", log, "--server", "unix//admin.sock")
