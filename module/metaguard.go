@@ -134,33 +134,32 @@ type Handler struct {
 	// them, so that a reload notices an edit. It is never compared with anything.
 	Digest string `json:"digest,omitempty"`
 
-	dialect             dialect.Dialect
-	traits              dialect.Traits
-	identities          identity.Chain
-	canonicalizer       *canonical.Canonicalizer
-	listen              []string
-	servers             *upstreamCheck
-	engine              *pooledEngine
-	engineKey           string
-	candidate           *candidate
-	passwords           *passwords
-	sessions            *sessions // nil: off
-	latch               password.Latch
-	assertion           *identity.Assertion
-	source              *addressAssertion // nil: connections come from this host
-	budget              *response.Budget
-	limits              *limits
-	waits               *waits
-	hop                 *lastHop
-	waitingTransport    *reverseproxy.HTTPTransport // nil: nothing waits
-	responseRules       *response.Rules
-	site                string // its name in metrics and traces
-	metrics             *siteMetrics
-	metricsKey          string
-	upstreamProvisioned bool
-	logger              *zap.Logger
-	decisions           *zap.Logger
-	events              *zap.Logger
+	dialect          dialect.Dialect
+	traits           dialect.Traits
+	identities       identity.Chain
+	canonicalizer    *canonical.Canonicalizer
+	listen           []string
+	servers          *upstreamCheck
+	engine           *pooledEngine
+	engineKey        string
+	candidate        *candidate
+	passwords        *passwords
+	sessions         *sessions // nil: off
+	latch            password.Latch
+	assertion        *identity.Assertion
+	source           *addressAssertion // nil: connections come from this host
+	budget           *response.Budget
+	limits           *limits
+	waits            *waits
+	hop              *lastHop
+	waitingTransport *reverseproxy.HTTPTransport // nil: nothing waits
+	responseRules    *response.Rules
+	site             string // its name in metrics and traces
+	metrics          *siteMetrics
+	metricsKey       string
+	logger           *zap.Logger
+	decisions        *zap.Logger
+	events           *zap.Logger
 }
 
 // PolicyConfig says which policy decides.

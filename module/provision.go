@@ -286,10 +286,6 @@ func (h *Handler) Cleanup() error {
 	if h.hop != nil {
 		h.hop.retire()
 	}
-	if h.upstreamProvisioned {
-		h.upstreamProvisioned = false
-		failures = append(failures, h.Upstream.Cleanup())
-	}
 	if h.waitingTransport != nil {
 		failures = append(failures, h.waitingTransport.Cleanup())
 		h.waitingTransport = nil // requests on their way have it

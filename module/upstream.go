@@ -134,10 +134,9 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 			return err
 		}
 	}
-	if err := h.Upstream.Provision(ctx); err != nil {
+	if err := h.loadUpstream(ctx); err != nil {
 		return fmt.Errorf("provisioning upstream: %w", err)
 	}
-	h.upstreamProvisioned = true
 	inner, ok := h.Upstream.Transport.(*reverseproxy.HTTPTransport)
 	if !ok || inner.ProxyProtocol != "" {
 		return errors.New("upstream: transport: only http is possible, without proxy_protocol: the server is told who calls only as Metaguard writes it")
@@ -159,6 +158,26 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	// reverse_proxy would repeat a GET whose answer broke off. With a matcher
 	// that never matches it repeats only what no connection was made for.
 	h.Upstream.LoadBalancing.RetryMatch = caddyhttp.MatcherSets{caddyhttp.MatcherSet{never{}}}
+	return nil
+}
+
+// loadUpstream has Caddy load reverse_proxy as the module that it is, so that its
+// lines have its own logger, which a log can leave out: it makes a line of every
+// request and answer, although it writes them at level DEBUG only.
+func (h *Handler) loadUpstream(ctx caddy.Context) error {
+	settings, err := json.Marshal(h.Upstream)
+	if err != nil {
+		return err
+	}
+	loaded, err := ctx.LoadModuleByID(string(h.Upstream.CaddyModule().ID), settings)
+	if err != nil {
+		return err
+	}
+	proxy, ok := loaded.(*reverseproxy.Handler)
+	if !ok {
+		return fmt.Errorf("reverse_proxy is a %T", loaded)
+	}
+	h.Upstream = proxy
 	return nil
 }
 

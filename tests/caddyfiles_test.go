@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,9 @@ func TestShippedCaddyfiles(t *testing.T) {
 				t.Error("no log is configured")
 			}
 			for name, log := range config.Logging.Logs {
+				if slices.Equal(log.Include, []string{"http.handlers.metaguard"}) {
+					continue // whose lines hold no secret: TestNoSecretInAnyLog
+				}
 				if !strings.Contains(string(log.Encoder), `"request\u003eheaders":{"filter":"delete"}`) && !strings.Contains(string(log.Encoder), `"request>headers":{"filter":"delete"}`) {
 					t.Errorf("log %s does not import logging.caddy: %s", name, log.Encoder)
 				}
@@ -69,9 +73,11 @@ func TestShippedCaddyfiles(t *testing.T) {
 			}
 		})
 	}
-	t.Run("logging.caddy", func(t *testing.T) {
-		isFormatted(t, harness.New(t, nil), filepath.Join(harness.Root(t), "caddyfiles", "logging.caddy"))
-	})
+	for _, imported := range []string{"loggers.caddy", "logging.caddy"} {
+		t.Run(imported, func(t *testing.T) {
+			isFormatted(t, harness.New(t, nil), filepath.Join(harness.Root(t), "caddyfiles", imported))
+		})
+	}
 }
 
 // isFormatted holds a file against what `fmt` makes of it.
@@ -89,7 +95,10 @@ type adaptedConfig struct {
 		Listen   string
 	}
 	Logging struct {
-		Logs map[string]struct{ Encoder json.RawMessage }
+		Logs map[string]struct {
+			Include []string
+			Encoder json.RawMessage
+		}
 	}
 	Apps struct {
 		HTTP struct {

@@ -63,7 +63,10 @@ func addressed(p *place) string {
 
 // caddyfile has the global options of the shipped ones, and every log in a file.
 func (v *variant) caddyfile(p *place) string {
-	logs, servers := "", ""
+	logs, servers, others := "", "", accessLogger
+	if v.guarded { // as in loggers.caddy
+		others = "http.handlers.metaguard http.handlers.reverse_proxy"
+	}
 	if v.logs != "" {
 		include := v.logs
 		if v.events {
@@ -73,7 +76,11 @@ func (v *variant) caddyfile(p *place) string {
 		if !v.direct {
 			output = "output metaguard_buffered {\n" + output + "\n}"
 		}
-		logs = fmt.Sprintf("log counted {\ninclude %s\n%s\nimport logging.caddy\n}\n", include, output)
+		format := "import logging.caddy"
+		if v.guarded {
+			format = "format json"
+		}
+		logs = fmt.Sprintf("log counted {\ninclude %s\n%s\n%s\n}\n", include, output, format)
 	}
 	if strings.Contains(v.site(p), "client_ip") {
 		servers = "trusted_proxies static 127.0.0.0/8\ntrusted_proxies_strict\n"
@@ -90,7 +97,7 @@ func (v *variant) caddyfile(p *place) string {
 		max_header_size 16KB
 %s	}
 	log default {
-		exclude %s %s %s
+		exclude %s
 		import logging.caddy
 	}
 %s}
@@ -98,7 +105,7 @@ func (v *variant) caddyfile(p *place) string {
 http://:%s {
 	bind 127.0.0.1
 %s}
-`, p.admin, servers, decisionLogger, eventLogger, accessLogger, logs, p.address[strings.LastIndex(p.address, ":")+1:], v.site(p)))
+`, p.admin, servers, others, logs, p.address[strings.LastIndex(p.address, ":")+1:], v.site(p)))
 }
 
 // indent is how Caddy wants it.

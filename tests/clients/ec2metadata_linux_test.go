@@ -33,7 +33,7 @@ func ec2Network(t *testing.T, name string) string {
 func ec2Shipped(t *testing.T, service, caller string) *harness.Process {
 	t.Helper()
 	files := make(map[string]string)
-	for _, name := range []string{"logging.caddy", "ec2.Caddyfile", "ec2/inventory.json"} {
+	for _, name := range []string{"loggers.caddy", "logging.caddy", "ec2.Caddyfile", "ec2/inventory.json"} {
 		content, err := os.ReadFile(filepath.Join("..", "..", "caddyfiles", name))
 		if err != nil {
 			t.Fatal(err)

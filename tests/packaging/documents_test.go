@@ -133,8 +133,10 @@ func TestKubernetesManifest(t *testing.T) {
 	if guard.Name != "metaguard" || guard.ReadinessProbe.HTTPGet.Path != "/metaguard/probe" {
 		t.Errorf("the first container is %+v", guard)
 	}
-	if configMap.Data["logging.caddy"] != string(contents(t, "../../caddyfiles/logging.caddy")) {
-		t.Error("logging.caddy in the ConfigMap is not the one of caddyfiles")
+	for _, imported := range []string{"loggers.caddy", "logging.caddy"} {
+		if configMap.Data[imported] != string(contents(t, "../../caddyfiles/"+imported)) {
+			t.Errorf("%s in the ConfigMap is not the one of caddyfiles", imported)
+		}
 	}
 
 	dir := t.TempDir()
@@ -152,7 +154,7 @@ func TestKubernetesManifest(t *testing.T) {
 	if items != len(configMap.Data)+3 {
 		t.Errorf("%d files are mounted", items)
 	}
-	for link, to := range map[string]string{"..data": "..2026", "policy": "..data/policy", "logging.caddy": "..data/logging.caddy"} {
+	for link, to := range map[string]string{"..data": "..2026", "policy": "..data/policy", "loggers.caddy": "..data/loggers.caddy", "logging.caddy": "..data/logging.caddy"} {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
 		}

@@ -173,14 +173,14 @@ func (m *machine) reloads(t *testing.T) {
 // why, also in a log that is written in batches, and systemd does not try again.
 func (m *machine) failsToStart(t *testing.T) {
 	good := m.read(caddyfile)
-	const batches = "log {\n\t\toutput metaguard_buffered"
+	const direct, batches = "loggers.caddy stderr", "loggers.caddy metaguard_buffered"
 	for _, test := range []struct{ name, before, after, want string }{
 		{"a secret that is not there", "secrets/neutron", "secrets/nowhere", "secrets/nowhere}: it is not set"},
 		{"a port in use", ":18775 {", ":8775 {", "address already in use"},
 		{"a bad setting", "dialect openstack", "dialect nobody", "nobody"},
 	} {
-		for _, log := range []string{"log {", batches} {
-			write(t, m.path(caddyfile), strings.NewReplacer("{file./etc/metaguard/"+test.before+"}", "{file./etc/metaguard/"+test.after+"}", test.before, test.after, "log {", log).Replace(good))
+		for _, log := range []string{direct, batches} {
+			write(t, m.path(caddyfile), strings.NewReplacer("{file./etc/metaguard/"+test.before+"}", "{file./etc/metaguard/"+test.after+"}", test.before, test.after, direct, log).Replace(good))
 			m.mustFail("systemctl", "restart", "metaguard")
 			if state, restarts := m.property("ActiveState"), m.property("NRestarts"); state != "failed" || restarts != "0" {
 				t.Errorf("%s: it is %s after %s restarts", test.name, state, restarts)
