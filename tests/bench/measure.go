@@ -154,7 +154,12 @@ func (b *bench) once(ctx context.Context, s *subject, crowd *crowd, clients int)
 	return float64((after - before).Nanoseconds()) / 1e3 / float64(result.requests), float64(result.requests) / result.elapsed.Seconds(), nil
 }
 
-// commonRate is half of what the slowest can do: a queue that only grows is no latency.
+// latencyShare is the part of what a proxy can do with all the machine at which latencies
+// are measured. At half of it this program, the upstream and the proxy together leave so
+// little of two processors that latencies are those of the queue for them.
+const latencyShare = 1. / 4
+
+// commonRate is one that the slowest can do as well.
 func (b *bench) commonRate() float64 {
 	slowest := b.subjects[0].rate
 	for _, s := range b.subjects {
@@ -162,7 +167,7 @@ func (b *bench) commonRate() float64 {
 			slowest = s.rate
 		}
 	}
-	return slices.Min(slowest) / 2
+	return slices.Min(slowest) * latencyShare
 }
 
 // paced measures one subject's latency for a while.
@@ -171,10 +176,19 @@ func (b *bench) paced(ctx context.Context, s *subject) error {
 	if s.from == always {
 		from = newStrangers(int(b.pace*b.duration.Seconds()) + 1)
 	}
+	before, err := b.usage()
+	if err != nil {
+		return err
+	}
 	result, err := constantRate(ctx, s.address, s.right, b.connections, b.pace, b.duration, from)
 	if err != nil {
 		return s.proxy().explain(err)
 	}
+	after, err := b.usage()
+	if err != nil {
+		return err
+	}
+	s.machine = append(s.machine, after.busySince(before))
 	s.p50 = append(s.p50, quantile(result.latencies, 0.5))
 	s.p99 = append(s.p99, quantile(result.latencies, 0.99))
 	s.p999 = append(s.p999, quantile(result.latencies, 0.999))

@@ -38,6 +38,8 @@ type row struct {
 	P999 summary `json:"p999_us"`
 	// Late is how late the generator was, at most, for 99 of 100 requests.
 	Late summary `json:"generator_late_p99_us"`
+	// Machine is the share of the machine, 0 to 1, that all programs used meanwhile.
+	Machine summary `json:"machine_used"`
 	// Idle is the resident memory in MiB after the first request, Busy after the rounds.
 	Idle float64 `json:"idle_mib"`
 	Busy float64 `json:"busy_mib"`
@@ -64,7 +66,7 @@ func (b *bench) report(starts []started) *report {
 		r.Rows = append(r.Rows, row{
 			Name: s.name, Title: s.title,
 			CPU: summarize(s.cpu), Rate: summarize(s.rate),
-			P50: summarize(s.p50), P99: summarize(s.p99), P999: summarize(s.p999), Late: summarize(s.late),
+			P50: summarize(s.p50), P99: summarize(s.p99), P999: summarize(s.p999), Late: summarize(s.late), Machine: summarize(s.machine),
 			Idle: float64(s.idle) / mebibyte, Busy: float64(s.busy) / mebibyte,
 			Plain: s.against(b.subject(plain)), Logged: s.against(b.subject(plainLogged)),
 		})

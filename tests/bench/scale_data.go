@@ -131,7 +131,7 @@ func (b *bench) largest(ctx context.Context, s *series, all []at, next map[strin
 	return nil
 }
 
-// whileReplacing gives latencies before and during a replacement, at a third of what
+// whileReplacing gives latencies before and during a replacement, at a share of what
 // the subject can do. It asks between rounds whether that is done: metrics take time too.
 func (b *bench) whileReplacing(ctx context.Context, of at, replace func() error, done func() (bool, error)) (usual, during []float64, err error) {
 	of.subject.from = again
@@ -139,7 +139,7 @@ func (b *bench) whileReplacing(ctx context.Context, of at, replace func() error,
 	if err != nil {
 		return nil, nil, err
 	}
-	rate /= 3
+	rate *= latencyShare
 	chunk := func() ([]float64, error) {
 		found, err := constantRate(ctx, of.subject.address, of.subject.right, of.clients, rate, b.duration, of.crowd)
 		if err != nil {

@@ -27,6 +27,7 @@ type subject struct {
 	cpu, rate      []float64
 	p50, p99, p999 []float64 // microseconds
 	late           []float64 // of the generator itself
+	machine        []float64 // share of the machine that was used meanwhile
 	last           int       // how many requests the last round had
 }
 

@@ -20,8 +20,9 @@ func (r *report) print(w io.Writer) {
 			row.P50.Median, row.P99.Median, row.P999.Median, ratio(row.Logged, p99Ratio),
 			row.Idle, row.Busy)
 	}
-	fmt.Fprintf(w, "\n- %d processors, %d connections, medians of %d rounds; latencies at %.0f requests per second.\n"+
-		"- Ratios are of plain Caddy's, and of plain Caddy's with an access log (so is that of p99).\n", r.Processors, r.Clients, r.Rounds, r.Pace)
+	least, most := r.machine()
+	fmt.Fprintf(w, "\n- %d processors, %d connections, medians of %d rounds; latencies at %.0f requests per second, which with clients and upstream kept the machine %.0f to %.0f %% busy.\n"+
+		"- Ratios are of plain Caddy's, and of plain Caddy's with an access log (so is that of p99).\n", r.Processors, r.Clients, r.Rounds, r.Pace, least*100, most*100)
 	fmt.Fprintf(w, "- Other programs used %.0f %% of the machine meanwhile.\n", r.Others*100)
 	for _, s := range r.Starts {
 		fmt.Fprintf(w, "- From start to first answer: %s: %s ms.\n", s.Title, s.Time.text("%.0f"))
@@ -29,6 +30,15 @@ func (r *report) print(w io.Writer) {
 	for _, title := range r.Missing {
 		fmt.Fprintf(w, "- Not on this machine: %s.\n", title)
 	}
+}
+
+// machine is how much of the machine was used while latencies were measured, by variant.
+func (r *report) machine() (least, most float64) {
+	least = 1
+	for _, row := range r.Rows {
+		least, most = min(least, row.Machine.Median), max(most, row.Machine.Median)
+	}
+	return least, most
 }
 
 func cpuRatio(c *comparison) summary  { return c.CPU }

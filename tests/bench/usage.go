@@ -30,6 +30,14 @@ func (b *bench) usage() (u usage, err error) {
 	return u, nil
 }
 
+// busySince is the share of the machine that was used meanwhile, by whomever.
+func (u usage) busySince(before usage) float64 {
+	if u.all <= before.all {
+		return 0
+	}
+	return float64(u.busy-before.busy) / float64(u.all-before.all)
+}
+
 // othersSince is the share of the machine that others used meanwhile. Anything but a
 // little makes CPU times longer (caches, hyperthreads) and latencies useless.
 func (u usage) othersSince(before usage) float64 {
