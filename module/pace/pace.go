@@ -46,8 +46,16 @@ func (p *Pace) IsGentle() bool { return p.gentle }
 // Step is called for every entry that is read.
 func (p *Pace) Step() {
 	if p.steps++; p.steps%between == 0 {
-		p.look()
+		p.Look()
 	}
+}
+
+// Within is how long work may take at this pace that may take so long at once.
+func (p *Pace) Within(long time.Duration) time.Duration {
+	if p.gentle {
+		return (1 + rests) * long
+	}
+	return long
 }
 
 // Reader is r, read at this pace.
@@ -61,11 +69,12 @@ type reader struct {
 
 // Read implements io.Reader.
 func (r *reader) Read(b []byte) (int, error) {
-	r.pace.look()
+	r.pace.Look()
 	return r.Reader.Read(b[:min(len(b), 32<<10)])
 }
 
-func (p *Pace) look() {
+// Look is called in the place of Step for every entry that takes some time.
+func (p *Pace) Look() {
 	if !p.gentle {
 		runtime.Gosched()
 		return

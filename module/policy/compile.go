@@ -134,7 +134,7 @@ func (s *settings) tryOut(ctx context.Context, p *Policy, src *source, accepted 
 	}
 	p.try(ctx, bad)
 	if len(s.Samples) > 0 && len(*bad) == 0 {
-		p.smokeTest(ctx, s.Samples, accepted, bad)
+		p.smokeTest(ctx, s.Samples, src.atPace(), accepted, bad)
 	}
 }
 

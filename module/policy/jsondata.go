@@ -170,7 +170,7 @@ func nameTwice(at int64) error {
 // table reads the rest of an object that has many members.
 func (r *jsonReader) table(object map[string]any, members []textMember) (*table, error) {
 	t := newTable(r.text)
-	names := make([]uint32, 0, 2*len(members))
+	var names places
 	for _, member := range members {
 		quoted := t.quoted(uint32(member.name))
 		name, err := unquote(quoted)
@@ -183,7 +183,7 @@ func (r *jsonReader) table(object map[string]any, members []textMember) (*table,
 		} else {
 			t.long[uint32(member.name)] = object[name]
 		}
-		names = append(names, uint32(member.name))
+		names = names.add(uint32(member.name))
 	}
 	for r.json.PeekKind() != jsontext.KindEndObject {
 		member, quoted, err := r.name()
@@ -191,7 +191,7 @@ func (r *jsonReader) table(object map[string]any, members []textMember) (*table,
 			return nil, err
 		}
 		t.escaped = t.escaped || bytes.IndexByte(quoted, '\\') >= 0
-		names = append(names, uint32(member.name))
+		names = names.add(uint32(member.name))
 		if err := r.tableValue(t, member); err != nil {
 			return nil, err
 		}

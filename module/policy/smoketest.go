@@ -16,6 +16,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // smokeTimeout bounds the whole smoke test. It asks some hundred questions.
@@ -118,14 +119,14 @@ func smokes(samples []decision.Input) []smoke {
 // smokeTest refuses a policy that allows what the built-in policy would not,
 // or shows what that one hides, unless its data accepts just that. It finds
 // what it samples and nothing else.
-func (p *Policy) smokeTest(ctx context.Context, samples []decision.Input, accepted []string, bad *findings) {
-	ctx, cancel := context.WithTimeout(ctx, smokeTimeout)
+func (p *Policy) smokeTest(ctx context.Context, samples []decision.Input, at *pace.Pace, accepted []string, bad *findings) {
+	ctx, cancel := context.WithTimeout(ctx, at.Within(smokeTimeout))
 	defer cancel()
 	questions := smokes(samples)
-	expected, err := reference(ctx, samples, questions)
+	expected, err := reference(ctx, samples, questions, at)
 	if err == nil {
 		var got []Result
-		if got, err = p.answer(ctx, questions); err == nil {
+		if got, err = p.answer(ctx, questions, at); err == nil {
 			p.compare(questions, expected, got, accepted, bad)
 			return
 		}
@@ -136,8 +137,8 @@ func (p *Policy) smokeTest(ctx context.Context, samples []decision.Input, accept
 	*bad = append(*bad, Finding{Code: CodeSmokeTest, Message: "smoke test: " + err.Error(), Hint: "a decision has to be made within the timeout"})
 }
 
-// answer asks a policy all questions.
-func (p *Policy) answer(ctx context.Context, questions []smoke) ([]Result, error) {
+// answer asks a policy all questions, at a pace.
+func (p *Policy) answer(ctx context.Context, questions []smoke, at *pace.Pace) ([]Result, error) {
 	queries := map[string]*Policy{}
 	results := make([]Result, len(questions))
 	for i, question := range questions {
@@ -149,6 +150,7 @@ func (p *Policy) answer(ctx context.Context, questions []smoke) ([]Result, error
 			}
 			queries[question.without] = asked
 		}
+		at.Look()
 		result := asked.Decide(ctx, &question.in)
 		// Without the input: those of the built-in policy are kept.
 		results[i] = Result{Decision: result.Decision, Reason: result.Reason, Rules: result.Rules, Err: result.Err}
@@ -198,7 +200,7 @@ func (p *Policy) withGrants(without string) (*Policy, error) {
 var references sync.Map
 
 // reference is what the built-in policy answers.
-func reference(ctx context.Context, samples []decision.Input, questions []smoke) ([]Result, error) {
+func reference(ctx context.Context, samples []decision.Input, questions []smoke, at *pace.Pace) ([]Result, error) {
 	key, err := json.Marshal(samples)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the samples: %w", err)
@@ -206,7 +208,7 @@ func reference(ctx context.Context, samples []decision.Input, questions []smoke)
 	if known, ok := references.Load(string(key)); ok {
 		return known.([]Result), nil
 	}
-	s, err := Config{Timeout: smokeTimeout}.check()
+	s, err := Config{Timeout: smokeTimeout, Cache: -1}.check()
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +216,7 @@ func reference(ctx context.Context, samples []decision.Input, questions []smoke)
 	if err != nil {
 		return nil, err
 	}
-	answers, err := builtIn.answer(ctx, questions)
+	answers, err := builtIn.answer(ctx, questions, at)
 	if err == nil {
 		references.Store(string(key), answers)
 	}

@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/util"
 	"github.com/open-policy-agent/opa/v1/version"
 
 	"github.com/metaguard/metaguard/module/pace"
@@ -134,9 +135,14 @@ func readFile(path string, size int64, p *pace.Pace) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	content := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // room to see the end
-	_, err = content.ReadFrom(p.Reader(f))
-	return content.Bytes(), err
+	// A Builder takes its memory as it is. make clears all of it first, and has the
+	// system find it at one time, whatever the pace of reading.
+	var content strings.Builder
+	content.Grow(int(size))
+	if _, err := io.Copy(&content, p.Reader(f)); err != nil {
+		return nil, err
+	}
+	return util.StringToByteSlice(content.String()), nil
 }
 
 // tooLarge says that this file, or what comes before it and with it, is more

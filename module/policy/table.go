@@ -34,7 +34,7 @@ type table struct {
 	text []byte
 	// slots has the places of the names in the text, each plus one, by the hashes of the
 	// names, and after those who were there before. Zero is free.
-	slots []uint32
+	slots places
 	seed  maphash.Seed
 	count int
 	// escaped tells that names are written with escapes.
@@ -66,29 +66,30 @@ func (t *table) shares(text []byte) bool {
 
 // index makes the table of its names, by their places, or gives the place of one that is
 // there twice.
-func (t *table) index(names []uint32, p *pace.Pace) (twice uint32, ok bool) {
-	t.count = len(names)
-	t.slots = make([]uint32, 2<<bits.Len(uint(len(names)))) // at most half of it is taken
-	for _, at := range names {
-		p.Step()
-		name := t.name(at)
-		i := t.slot(name)
-		if t.slots[i] != 0 {
-			return at, false
+func (t *table) index(names places, p *pace.Pace) (twice uint32, ok bool) {
+	t.count = names.count()
+	t.slots = newPlaces(2<<bits.Len(uint(t.count)), p) // at most half of it is taken
+	for _, page := range names {
+		for _, at := range page {
+			p.Step()
+			slot := t.slot(t.name(at))
+			if *slot != 0 {
+				return at, false
+			}
+			*slot = at + 1
 		}
-		t.slots[i] = at + 1
 	}
 	return 0, true
 }
 
 // slot is where a name is, or where it would be.
-func (t *table) slot(name string) int {
-	last := len(t.slots) - 1
-	i := int(maphash.String(t.seed, name)) & last
-	for t.slots[i] != 0 && !t.isNamed(t.slots[i]-1, name) {
-		i = (i + 1) & last
+func (t *table) slot(name string) *uint32 {
+	last := t.slots.count() - 1
+	for i := int(maphash.String(t.seed, name)) & last; ; i = (i + 1) & last {
+		if slot := t.slots.at(i); *slot == 0 || t.isNamed(*slot-1, name) {
+			return slot
+		}
 	}
-	return i
 }
 
 // isNamed tells whether the name at this place is that one.
@@ -105,7 +106,7 @@ func (t *table) find(name string) (at uint32, ok bool) {
 	if !t.escaped && strings.Contains(name, `"`) {
 		return 0, false // it could be that of a name, and more after it
 	}
-	place := t.slots[t.slot(name)]
+	place := *t.slot(name)
 	return place - 1, place != 0
 }
 
@@ -136,9 +137,11 @@ func (t *table) valueText(at uint32) []byte {
 // places are those of all names, in no order.
 func (t *table) places() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		for _, place := range t.slots {
-			if place != 0 && !yield(place-1) {
-				return
+		for _, page := range t.slots {
+			for _, place := range page {
+				if place != 0 && !yield(place-1) {
+					return
+				}
 			}
 		}
 	}

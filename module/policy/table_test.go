@@ -243,7 +243,7 @@ func TestUnmadeIsNotUndefined(t *testing.T) {
 		}()
 	}
 	broken := newTable([]byte(`{"a": [}`))
-	if at, ok := broken.index([]uint32{1}, new(pace.Pace)); !ok {
+	if at, ok := broken.index(places{{1}}, new(pace.Pace)); !ok {
 		t.Fatal(at)
 	}
 	defer func() {
