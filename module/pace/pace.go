@@ -16,7 +16,7 @@ const (
 	// between is how many steps are taken before anything is looked at.
 	between = 64
 	// free is how much work is done at once: an ordinary file is loaded within it.
-	free = 50 * time.Millisecond
+	free = 20 * time.Millisecond
 	// atOnce is how long work goes on without a rest, and rests how many times as
 	// long as the work a rest is.
 	atOnce = 500 * time.Microsecond
@@ -36,7 +36,7 @@ type Pace struct {
 }
 
 // Gentle is for a load while requests are served: it takes an eighth of a processor, and
-// eight times as long, but for what is loaded within 50 ms. When hurry is closed, it goes
+// eight times as long, but for what is loaded within 20 ms. When hurry is closed, it goes
 // on at once.
 func Gentle(hurry <-chan struct{}) *Pace { return &Pace{gentle: true, hurry: hurry} }
 
