@@ -161,26 +161,6 @@ func (h *Handler) provisionUpstream(ctx caddy.Context) error {
 	return nil
 }
 
-// loadUpstream has Caddy load reverse_proxy as the module that it is, so that its
-// lines have its own logger, which a log can leave out: it makes a line of every
-// request and answer, although it writes them at level DEBUG only.
-func (h *Handler) loadUpstream(ctx caddy.Context) error {
-	settings, err := json.Marshal(h.Upstream)
-	if err != nil {
-		return err
-	}
-	loaded, err := ctx.LoadModuleByID(string(h.Upstream.CaddyModule().ID), settings)
-	if err != nil {
-		return err
-	}
-	proxy, ok := loaded.(*reverseproxy.Handler)
-	if !ok {
-		return fmt.Errorf("reverse_proxy is a %T", loaded)
-	}
-	h.Upstream = proxy
-	return nil
-}
-
 // checkPassive refuses passive health checks by which one caller could have the
 // server taken for broken for all.
 func (h *Handler) checkPassive() error {

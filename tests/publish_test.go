@@ -206,7 +206,7 @@ func TestNoSecretInAnyLog(t *testing.T) {
 	s.decisions(t, len(tests))
 	s.Eventually("the access log is there", func() bool { return strings.Count(s.Log(), `"msg":"handled request"`) >= len(tests) })
 	log := s.Log()
-	if !strings.Contains(log, `"logger":"http.handlers.reverse_proxy","msg":"upstream roundtrip"`) {
+	if !strings.Contains(log, `"logger":"metaguard.reverse_proxy","msg":"upstream roundtrip"`) {
 		t.Error("the log is not at debug level, or loggers.caddy cannot leave these lines out")
 	}
 	for line := range strings.Lines(log) {

@@ -113,9 +113,12 @@ func checkDebug(_ context.Context, x *examination, f *finder) {
 // checkLogFiles finds log files that others can read.
 func checkLogFiles(_ context.Context, x *examination, f *finder) {
 	logs, _ := at(x.config.tree, "logging", "logs").(map[string]any)
+	files := make(map[string]bool) // several logs can go to one
 	for _, name := range slices.Sorted(maps.Keys(logs)) {
-		if textAt(logs[name], "writer", "output") == "file" {
-			checkMode(f, textAt(logs[name], "writer", "filename"), 0o004, "the log can be read by everybody")
+		file := textAt(logs[name], "writer", "filename")
+		if textAt(logs[name], "writer", "output") == "file" && !files[file] {
+			checkMode(f, file, 0o004, "the log can be read by everybody")
 		}
+		files[file] = true
 	}
 }

@@ -33,6 +33,7 @@ type Pace struct {
 	hurry  <-chan struct{}
 	since  time.Time // work was begun
 	worked time.Duration
+	rested time.Duration
 }
 
 // Gentle is for a load while requests are served: it takes an eighth of a processor, and
@@ -50,13 +51,8 @@ func (p *Pace) Step() {
 	}
 }
 
-// Within is how long work may take at this pace that may take so long at once.
-func (p *Pace) Within(long time.Duration) time.Duration {
-	if p.gentle {
-		return (1 + rests) * long
-	}
-	return long
-}
+// Rested is for how long nothing was done so far.
+func (p *Pace) Rested() time.Duration { return p.rested }
 
 // Reader is r, read at this pace.
 func (p *Pace) Reader(r io.Reader) io.Reader { return &reader{r, p} }
@@ -95,6 +91,8 @@ func (p *Pace) Look() {
 }
 
 func (p *Pace) rest(long time.Duration) {
+	began := time.Now()
+	defer func() { p.rested += time.Since(began) }()
 	timer := time.NewTimer(long)
 	defer timer.Stop()
 	select {

@@ -29,7 +29,11 @@ func (p places) add(place uint32) places {
 		p[last] = append(p[last], place)
 		return p
 	}
-	return append(p, append(make([]uint32, 0, 1<<pageBits), place))
+	room := 1 << pageBits
+	if len(p) == 0 {
+		room = 2 * tableFrom // most tables are of a few thousand members
+	}
+	return append(p, append(make([]uint32, 0, room), place))
 }
 
 // count is how many places there are.

@@ -192,6 +192,7 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 // refused; after anything else what was in force stays in force.
 func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, activation bool, commit func() error) error {
 	start := time.Now()
+	e.hurry.now() // a revocation can be in them
 	e.loading.Lock()
 	defer e.loading.Unlock()
 	src := e.local.with(bundles)

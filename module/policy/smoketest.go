@@ -120,25 +120,41 @@ func smokes(samples []decision.Input) []smoke {
 // or shows what that one hides, unless its data accepts just that. It finds
 // what it samples and nothing else.
 func (p *Policy) smokeTest(ctx context.Context, samples []decision.Input, at *pace.Pace, accepted []string, bad *findings) {
-	ctx, cancel := context.WithTimeout(ctx, at.Within(smokeTimeout))
-	defer cancel()
 	questions := smokes(samples)
-	expected, err := reference(ctx, samples, questions, at)
+	asking := newAsking(at)
+	expected, err := reference(ctx, samples, questions, asking)
 	if err == nil {
 		var got []Result
-		if got, err = p.answer(ctx, questions, at); err == nil {
+		if got, err = p.answer(ctx, questions, asking); err == nil {
 			p.compare(questions, expected, got, accepted, bad)
 			return
 		}
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%d sample decisions took longer than %v", len(questions), smokeTimeout)
 	}
 	*bad = append(*bad, Finding{Code: CodeSmokeTest, Message: "smoke test: " + err.Error(), Hint: "a decision has to be made within the timeout"})
 }
 
-// answer asks a policy all questions, at a pace.
-func (p *Policy) answer(ctx context.Context, questions []smoke, at *pace.Pace) ([]Result, error) {
+// asking is the time of a smoke test: at a gentle pace it rests as well, which does not
+// count. What is loaded while requests are served must also be when a process starts.
+type asking struct {
+	at    *pace.Pace
+	until time.Time // without its rests
+}
+
+func newAsking(at *pace.Pace) *asking {
+	return &asking{at, time.Now().Add(smokeTimeout - at.Rested())}
+}
+
+// next is the context of the next question.
+func (a *asking) next(ctx context.Context) (context.Context, context.CancelFunc) {
+	a.at.Look()
+	return context.WithDeadline(ctx, a.until.Add(a.at.Rested()))
+}
+
+// answer asks a policy all questions.
+func (p *Policy) answer(ctx context.Context, questions []smoke, asking *asking) ([]Result, error) {
 	queries := map[string]*Policy{}
 	results := make([]Result, len(questions))
 	for i, question := range questions {
@@ -150,11 +166,13 @@ func (p *Policy) answer(ctx context.Context, questions []smoke, at *pace.Pace) (
 			}
 			queries[question.without] = asked
 		}
-		at.Look()
-		result := asked.Decide(ctx, &question.in)
+		within, cancel := asking.next(ctx)
+		result := asked.Decide(within, &question.in)
+		err := within.Err()
+		cancel()
 		// Without the input: those of the built-in policy are kept.
 		results[i] = Result{Decision: result.Decision, Reason: result.Reason, Rules: result.Rules, Err: result.Err}
-		if err := ctx.Err(); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		if reason := results[i].Reason; reason == decision.PolicyTimeout || reason == decision.PolicyCancelled {
@@ -200,7 +218,7 @@ func (p *Policy) withGrants(without string) (*Policy, error) {
 var references sync.Map
 
 // reference is what the built-in policy answers.
-func reference(ctx context.Context, samples []decision.Input, questions []smoke, at *pace.Pace) ([]Result, error) {
+func reference(ctx context.Context, samples []decision.Input, questions []smoke, asking *asking) ([]Result, error) {
 	key, err := json.Marshal(samples)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the samples: %w", err)
@@ -216,7 +234,7 @@ func reference(ctx context.Context, samples []decision.Input, questions []smoke,
 	if err != nil {
 		return nil, err
 	}
-	answers, err := builtIn.answer(ctx, questions, at)
+	answers, err := builtIn.answer(ctx, questions, asking)
 	if err == nil {
 		references.Store(string(key), answers)
 	}

@@ -64,8 +64,11 @@ func addressed(p *place) string {
 // caddyfile has the global options of the shipped ones, and every log in a file.
 func (v *variant) caddyfile(p *place) string {
 	logs, servers, others := "", "", accessLogger
-	if v.guarded { // as in loggers.caddy
-		others = "http.handlers.metaguard http.handlers.reverse_proxy"
+	switch {
+	case v.guarded: // as in loggers.caddy
+		others = "http.handlers.metaguard metaguard.reverse_proxy"
+	case v.quiet:
+		others += " http.handlers.reverse_proxy"
 	}
 	if v.logs != "" {
 		include := v.logs

@@ -21,6 +21,8 @@ type variant struct {
 	guarded bool
 	// logs is the logger whose lines go to a file that is counted. Empty: none.
 	logs string
+	// quiet leaves out the lines of Caddy's reverse_proxy, as Metaguard's Caddyfiles do.
+	quiet bool
 	// direct has each line written by its request, and not in batches.
 	direct bool
 	// events has the decision events in the same file as well, one for each request.
@@ -47,6 +49,7 @@ const (
 var variants = []variant{
 	{name: plain, title: "Caddy, `reverse_proxy`", site: plainSite},
 	{name: plainLogged, title: "the same with an access log", site: plainSite, logs: accessLogger, direct: true},
+	{name: "caddy-log-quiet", title: "the same without what `reverse_proxy` makes for logs in vain", site: plainSite, logs: accessLogger, direct: true, quiet: true},
 	{name: "seen", title: "Metaguard, decisions seen before", site: signed, guarded: true, logs: decisionLogger, files: grants},
 	{name: "never", title: "Metaguard, decisions never seen", site: signed, from: always, guarded: true, logs: decisionLogger, files: grants},
 	{name: "address", title: "Metaguard, callers by address", site: addressed, guarded: true, logs: decisionLogger, files: inventory},
