@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// between is how many steps are taken before anything is looked at.
-	between = 64
+	// between is how many steps are taken before anything is looked at. A step can take
+	// long by itself: the tables of a map that grows are all full at about the same time.
+	between = 8
 	// free is how much work is done at once: an ordinary file is loaded within it.
 	free = 20 * time.Millisecond
 	// atOnce is how long work goes on without a rest, and rests how many times as
@@ -22,7 +23,7 @@ const (
 	atOnce = 500 * time.Microsecond
 	rests  = 7
 	// longest is the longest rest.
-	longest = 20 * time.Millisecond
+	longest = 50 * time.Millisecond
 )
 
 // Pace is that of one load, by one goroutine. The zero value goes on at once, but lets

@@ -99,7 +99,7 @@ func parse() (*options, error) {
 	flag.IntVar(&o.rounds, "rounds", 7, "how many rounds of each variant")
 	flag.DurationVar(&o.duration, "duration", 2500*time.Millisecond, "how long a round is")
 	flag.IntVar(&o.connections, "connections", 32, "how many clients ask at one time")
-	flag.Float64Var(&o.pace, "rate", 0, "requests per second when latencies are measured; default: a quarter of what the slowest variant can do")
+	flag.Float64Var(&o.pace, "rate", 0, "requests per second when latencies are measured; default: a quarter of what the slowest variant without an OPA server can do")
 	flag.BoolVar(&o.list, "list", false, "list the variants and end")
 	flag.BoolVar(&o.check, "check", false, "end with 1 if a target is missed")
 	flag.StringVar(&o.against, "against", plainLogged, "the `variant` that --check compares with: caddy-log, which writes a line for each request as Metaguard does, or caddy")
