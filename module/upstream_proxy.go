@@ -86,7 +86,7 @@ const tellAgain = 10 * time.Second
 // GetUpstreams implements reverseproxy.UpstreamSource.
 func (s *tellingSource) GetUpstreams(r *http.Request) ([]*reverseproxy.Upstream, error) {
 	upstreams, err := s.UpstreamSource.GetUpstreams(r)
-	s.tell(err)
+	s.tell(r, err)
 	return upstreams, err
 }
 
@@ -97,12 +97,12 @@ func (s *tellingSource) ResetCache(r *http.Request) error {
 		return nil
 	}
 	err := caching.ResetCache(r)
-	s.tell(err)
+	s.tell(r, err)
 	return err
 }
 
-func (s *tellingSource) tell(err error) {
-	if err == nil {
+func (s *tellingSource) tell(r *http.Request, err error) {
+	if err == nil || r.Context().Err() != nil { // whose client has left
 		return
 	}
 	now, last := time.Now().UnixNano(), s.told.Load()

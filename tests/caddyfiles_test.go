@@ -18,6 +18,9 @@ import (
 
 const caddyfiles = "../caddyfiles"
 
+// ownLines is the logger of Metaguard's lines about requests.
+var ownLines = []string{"http.handlers.metaguard"}
+
 // shipped lists the Caddyfiles that come with the repository.
 func shipped(t *testing.T) []string {
 	t.Helper()
@@ -53,11 +56,12 @@ func TestShippedCaddyfiles(t *testing.T) {
 			} else if quickstart && listen != "localhost:2019" {
 				t.Errorf("the admin API listens on %q", listen)
 			}
-			if len(config.Logging.Logs) == 0 {
-				t.Error("no log is configured")
+			if own, others := config.Logging.Logs["metaguard"], config.Logging.Logs["default"]; !slices.Equal(own.Include, ownLines) ||
+				!slices.Equal(others.Exclude, append(ownLines, "metaguard.reverse_proxy")) {
+				t.Errorf("it does not import loggers.caddy: %v %v", own, others)
 			}
 			for name, log := range config.Logging.Logs {
-				if slices.Equal(log.Include, []string{"http.handlers.metaguard"}) {
+				if slices.Equal(log.Include, ownLines) {
 					continue // whose lines hold no secret: TestNoSecretInAnyLog
 				}
 				if !strings.Contains(string(log.Encoder), `"request\u003eheaders":{"filter":"delete"}`) && !strings.Contains(string(log.Encoder), `"request>headers":{"filter":"delete"}`) {
@@ -96,8 +100,8 @@ type adaptedConfig struct {
 	}
 	Logging struct {
 		Logs map[string]struct {
-			Include []string
-			Encoder json.RawMessage
+			Include, Exclude []string
+			Encoder          json.RawMessage
 		}
 	}
 	Apps struct {

@@ -3,7 +3,6 @@
 package tests
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -19,7 +18,7 @@ func TestFailedReloadKeepsUpstreams(t *testing.T) {
 	good := m.read(t, "Caddyfile")
 	m.edit(t, "Caddyfile", "upstream "+m.upstream.Address, "upstream "+m.upstream.Address+" {\n\t\t\ttransport http {\n\t\t\t\ttls_trust_pool file nowhere.pem\n\t\t\t}\n\t\t}")
 	for range 2 {
-		if output, err := m.Command("reload", "--config", filepath.Join(m.Dir, "Caddyfile"), "--address", m.admin.Address); err == nil {
+		if output, err := m.reload(t); err == nil {
 			t.Fatalf("a reload without its certificates succeeded:\n%s", output)
 		}
 	}
@@ -27,9 +26,7 @@ func TestFailedReloadKeepsUpstreams(t *testing.T) {
 		t.Errorf("after a reload that failed: %s", got)
 	}
 	m.Write("Caddyfile", good)
-	if output, err := m.Command("reload", "--force", "--config", filepath.Join(m.Dir, "Caddyfile"), "--address", m.admin.Address); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
+	m.reloadForced(t)
 	if got := m.admin.Get(t, "/reverse_proxy/upstreams"); !strings.Contains(got, m.upstream.Address) {
 		t.Errorf("after a good one: %s", got)
 	}

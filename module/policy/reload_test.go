@@ -133,3 +133,17 @@ func TestNextEditHurries(t *testing.T) {
 		}
 	}
 }
+
+// So do bundles.
+func TestBundlesHurry(t *testing.T) {
+	e := engine(t, Config{})
+	waits := e.hurry.channel()
+	if err := e.adopt(t.Context(), nil, false, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-waits:
+	default:
+		t.Error("what is loaded goes on gently")
+	}
+}

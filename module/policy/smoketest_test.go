@@ -11,6 +11,7 @@ import (
 
 	"github.com/metaguard/metaguard/module/decision"
 	"github.com/metaguard/metaguard/module/dialect"
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 func samplesOfOpenStack() []decision.Input { return dialect.Samples(dialect.OpenStack{}) }
@@ -238,5 +239,25 @@ func BenchmarkSmokeTest(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// At a gentle pace a smoke test rests, and has as much time for its work as at once.
+func TestSmokeTestRests(t *testing.T) {
+	p := pace.Gentle(nil)
+	a := newAsking(p)
+	for until := time.Now().Add(time.Minute); ; {
+		ctx, cancel := a.next(t.Context())
+		deadline, _ := ctx.Deadline()
+		cancel()
+		if got := deadline.Sub(a.until); got != p.Rested() {
+			t.Fatalf("%v more after rests of %v", got, p.Rested())
+		}
+		if p.Rested() > 0 {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatal("it never rests")
+		}
 	}
 }

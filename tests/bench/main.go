@@ -9,7 +9,7 @@
 //
 // A tiny upstream (40-byte answers), and in front of it, each in a process of its
 // own: plain Caddy, which is the same binary without the directive and with the same
-// settings; Metaguard in the variants of --list; and, where the machine has nginx, nginx
+// settings, but for its logs: Metaguard's are those of loggers.caddy; Metaguard in the variants of --list; and, where the machine has nginx, nginx
 // alone and with an OPA server, and Caddy with one. 32 clients with kept connections ask
 // for what 10,000 callers boot with, the callers in a Zipf order, with signatures made
 // beforehand. All get the very same requests, but for the variants whose callers are

@@ -53,7 +53,7 @@ done
 cp README.md LICENSE "$stage"
 cp -r policies/README.md policies/examples "$stage/policies"
 cp -r caddyfiles "$here"/{etc,drop-ins,metaguard.service,container,kubernetes,openstack.md} "$stage"
-cp caddyfiles/logg*.caddy "$stage/etc"
+cp caddyfiles/{loggers,logging}.caddy "$stage/etc"
 notices | gzip -9n > "$stage/notices.gz"
 
 # tool gives the path of a tool that tools/go.mod names, built for this machine, and always the
