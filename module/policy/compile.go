@@ -113,6 +113,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		sources:    src.rules(),
 		replaces:   b.replaced,
 	}
+	snap.constants = snap.constantsOf(ctx, src.atPace())
 	snap.verdicts.Store(newVerdicts(newVerdictCache(s.Cache, snap.depends)))
 	snap.warnings = b.unread(data)
 	s.tryOut(ctx, snap, src, Accepted(data), &bad)

@@ -42,6 +42,8 @@ type Policy struct {
 	warnings   []Finding
 	// depends is what its answers can depend on. Answers of the world are recorded.
 	depends dependence
+	// constants are what decisions need not evaluate.
+	constants constants
 	// verdicts are those that it has given, and the cache of them.
 	verdicts atomic.Pointer[verdicts]
 	renewing sync.Mutex // of verdicts
@@ -270,6 +272,8 @@ func (p *Policy) eval(parent context.Context, q Query, result *Result, until tim
 	}
 	if q.Tracer != nil {
 		query = query.WithQueryTracer(q.Tracer)
+	} else {
+		used.rules.constants = p.constants // no step of theirs could be traced
 	}
 	switch {
 	case q.Print != nil:

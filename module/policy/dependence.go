@@ -18,6 +18,8 @@ type dependence struct {
 	// input: by name, through an object that holds them, or by a name that is
 	// only known when it is evaluated.
 	requestID, sessionAge bool
+	// input tells that a rule looks at the input at all.
+	input bool
 	// world tells that a rule can reach a builtin whose answer is not in its
 	// arguments: the clock, random numbers, the network, the environment.
 	world bool
@@ -57,7 +59,7 @@ func (d *dependence) read(part any) {
 			d.readCall(node)
 		case ast.Var:
 			if node.Equal(ast.InputRootDocument.Value) {
-				d.requestID, d.sessionAge = true, true
+				d.input, d.requestID, d.sessionAge = true, true, true
 			}
 		}
 		return false
@@ -72,6 +74,7 @@ func (d *dependence) readRef(ref ast.Ref) {
 	}
 	switch {
 	case ref[0].Equal(ast.InputRootDocument):
+		d.input = true
 		d.requestID = d.requestID || canReach(ref[1:], requestIDPath)
 		d.sessionAge = d.sessionAge || canReach(ref[1:], sessionAgePath)
 	case ref[0].Equal(ast.DefaultRootDocument):

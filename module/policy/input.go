@@ -64,13 +64,16 @@ var words = func() map[string]*ast.Term {
 	return terms
 }()
 
+// usualTerms is how many of its own a request of an instance has, and a few more.
+const usualTerms = 24
+
 // InputValue builds the input document, without a detour over JSON. It has
 // every member at all times, so that a policy never meets an undefined one.
 func InputValue(in *decision.Input) (ast.Value, error) {
 	if in == nil {
 		return nil, errors.New("there is no input")
 	}
-	t := terms{free: make([]ast.Term, 0, 48)}
+	t := terms{free: make([]ast.Term, 0, usualTerms)}
 	claims := names.emptyObject
 	if len(in.Caller.Claims) > 0 {
 		value, err := ast.InterfaceToValue(in.Caller.Claims)
@@ -132,7 +135,7 @@ type terms struct{ free []ast.Term }
 
 func (t *terms) term(value ast.Value) *ast.Term {
 	if len(t.free) == cap(t.free) {
-		t.free = make([]ast.Term, 0, 1+2*cap(t.free))
+		t.free = make([]ast.Term, 0, 1+cap(t.free))
 	}
 	t.free = append(t.free, ast.Term{Value: value})
 	return &t.free[len(t.free)-1]

@@ -49,6 +49,8 @@ type ruleCache struct {
 	frames []frame
 	known  []known
 	terms  []*ast.Term // of the references of known, one after another
+	// constants hold where no input, data or function is in the place of another.
+	constants constants
 }
 
 // frame begins a question about another input, asked by the word `with`.
@@ -71,7 +73,7 @@ func (c *ruleCache) reset() {
 	clear(c.frames)
 	clear(c.known)
 	clear(c.terms)
-	c.frames, c.known, c.terms = c.frames[:0], c.known[:0], c.terms[:0]
+	c.frames, c.known, c.terms, c.constants = c.frames[:0], c.known[:0], c.terms[:0], nil
 }
 
 // Push implements topdown.VirtualCache.
@@ -97,6 +99,11 @@ func (c *ruleCache) Get(ref ast.Ref) (value *ast.Term, undefined bool) {
 	for _, k := range slices.Backward(c.known[top.known:]) {
 		if same(c.terms[k.from:k.to], ref) {
 			return k.value, k.value == nil
+		}
+	}
+	if len(c.frames) == 1 {
+		if one, ok := c.constants.get(ref); ok {
+			return one.value, one.value == nil
 		}
 	}
 	if top.more != nil {

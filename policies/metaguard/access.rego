@@ -73,6 +73,21 @@ _denied if count(data.metaguard.team.deny) > 0
 _team_allows if count(data.metaguard.team.allow) > 0
 
 # METADATA
+# title: The team speaks
+# description: >-
+#   The team has a say in this request. Where none of its rules looks at the request,
+#   this is known before there is one.
+_team_speaks if _denied
+
+# METADATA
+# title: The team speaks by an allow
+_team_speaks if _team_allows
+
+# METADATA
+# title: The team speaks by what it hides
+_team_speaks if _team_hides
+
+# METADATA
 # title: Missing
 # description: Why nothing allows this request. Read only where nothing does. What there is no grant for is unknown.
 _missing contains "resource_unknown" if not _grants[input.resource.kind][input.resource.action]

@@ -35,9 +35,7 @@ decision := {"allow": true, "reasons": ["own_instance"], "redact": {"keys": ["ad
 	not data.metaguard.grants.instance_id[input.caller.instance_id]
 	not data.metaguard.grants.project_id[input.caller.project_id]
 	not data.metaguard.grants.caller_id[input.caller.id]
-	not _denied
-	not _team_allows
-	not _team_hides
+	not _team_speaks
 } else := _refusal(sort(data.metaguard.team.deny)) if {
 	_denied
 } else := {"allow": true, "reasons": sort(_permissions), "redact": _redact} if {

@@ -22,7 +22,9 @@ const (
 type target struct {
 	What  string  `json:"what"`
 	Found float64 `json:"found"`
-	Limit float64 `json:"limit"`
+	// Spread is half the distance between the quartiles, where it was found more than once.
+	Spread float64 `json:"spread,omitempty"`
+	Limit  float64 `json:"limit"`
 	// Least: the limit is the least that it may be.
 	Least bool `json:"least,omitempty"`
 }

@@ -14,8 +14,10 @@ type series struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	// Axis is what grows.
-	Axis  string `json:"axis"`
-	Lines []line `json:"lines"`
+	Axis string `json:"axis"`
+	// Latencies: the points are of latencies, and not of what requests cost.
+	Latencies bool   `json:"latencies,omitempty"`
+	Lines     []line `json:"lines"`
 	// Facts are what was measured beside it, in the order found.
 	Facts []target `json:"facts,omitempty"`
 }
@@ -30,11 +32,16 @@ type line struct {
 type point struct {
 	Size int `json:"size"`
 	// CPU is microseconds per request.
-	CPU summary `json:"cpu_us"`
+	CPU summary `json:"cpu_us,omitzero"`
 	// Rate is requests per second.
-	Rate summary `json:"requests_per_second"`
+	Rate summary `json:"requests_per_second,omitzero"`
 	// Of is how many times that of the first size CPU is, round by round.
-	Of summary `json:"cpu_of_first"`
+	Of summary `json:"cpu_of_first,omitzero"`
+	// P50 and P99 are latencies in microseconds, P99Of how many times that of the first
+	// line P99 is, round by round.
+	P50   summary `json:"p50_us,omitzero"`
+	P99   summary `json:"p99_us,omitzero"`
+	P99Of summary `json:"p99_of_first_line,omitzero"`
 }
 
 // growth is how many times what the least size takes another one takes at most. Less is
@@ -68,6 +75,7 @@ func (b *bench) runScale(ctx context.Context) error {
 		{"policy", b.scalePolicy},
 		{"documents", b.scaleDocuments},
 		{"connections", b.scaleConnections},
+		{"latencies", b.scaleRates},
 	} {
 		if !b.only.MatchString(one.name) {
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image/color"
 	"io"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -14,27 +15,45 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
+// Columns of the tables.
+const (
+	costHead    = " %s: CPU per request, us | requests per second |"
+	latencyHead = " %s: p50, p99, us | p99 ratio |"
+)
+
+func costCells(p *point) string {
+	return " " + p.CPU.text("%.1f") + " | " + p.Rate.text("%.0f") + " |"
+}
+
+func latencyCells(p *point) string {
+	return fmt.Sprintf(" %.0f, %.0f | %s |", p.P50.Median, p.P99.Median, p.P99Of.text("%.2f"))
+}
+
 // print prints a table, as Markdown.
 func (s *series) print(w io.Writer) {
+	head, cells := costHead, costCells
+	if s.Latencies {
+		head, cells = latencyHead, latencyCells
+	}
 	fmt.Fprintf(w, "\n| %s |", s.Axis)
 	for _, l := range s.Lines {
-		fmt.Fprintf(w, " %s: CPU per request, us | requests per second |", l.Title)
+		fmt.Fprintf(w, head, l.Title)
 	}
-	fmt.Fprint(w, "\n| ---: |")
-	for range s.Lines {
-		fmt.Fprint(w, " ---: | ---: |")
-	}
-	fmt.Fprintln(w)
+	fmt.Fprint(w, "\n| ---: |", strings.Repeat(" ---: | ---: |", len(s.Lines)), "\n")
 	for i, p := range s.Lines[0].Points {
 		fmt.Fprintf(w, "| %d |", p.Size)
 		for _, l := range s.Lines {
-			fmt.Fprintf(w, " %s | %s |", l.Points[i].CPU.text("%.1f"), l.Points[i].Rate.text("%.0f"))
+			fmt.Fprint(w, cells(&l.Points[i]))
 		}
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w)
 	for _, f := range s.Facts {
-		fmt.Fprintf(w, "- %s: %.2f (at most %.2f)\n", f.What, f.Found, f.Limit)
+		spread := ""
+		if f.Spread > 0 {
+			spread = fmt.Sprintf(" ± %.2f", f.Spread)
+		}
+		fmt.Fprintf(w, "- %s: %.2f%s (at most %.2f)\n", f.What, f.Found, spread, f.Limit)
 	}
 }
 
@@ -59,26 +78,31 @@ func drawSeries(all []*series, path string) error {
 	return writeSVG(canvas, path)
 }
 
-// plot draws microseconds per request over size, which grows by factors.
+// plot draws microseconds over size, which grows by factors.
 func (s *series) plot() (*plot.Plot, error) {
 	p := newPlot()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = s.Title, s.Axis, "us of CPU per request"
+	drawn := func(at *point) float64 { return at.CPU.Median }
+	if s.Latencies {
+		p.Y.Label.Text = "p99, us"
+		drawn = func(at *point) float64 { return at.P99.Median }
+	}
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Y.Min = 0
 	for i, l := range s.Lines {
 		points := make(plotter.XYs, len(l.Points))
 		for j, at := range l.Points {
-			points[j] = plotter.XY{X: float64(at.Size), Y: at.CPU.Median}
-			p.Y.Max = max(p.Y.Max, at.CPU.Median*1.3)
+			points[j] = plotter.XY{X: float64(at.Size), Y: drawn(&at)}
+			p.Y.Max = max(p.Y.Max, points[j].Y*1.3)
 		}
-		drawn, marks, err := plotter.NewLinePoints(points)
+		curve, marks, err := plotter.NewLinePoints(points)
 		if err != nil {
 			return nil, err
 		}
-		drawn.Color = []color.Color{ours, theirs}[i%2]
-		marks.Color, marks.Shape = drawn.Color, draw.CircleGlyph{}
-		p.Add(drawn, marks)
-		p.Legend.Add(l.Title, drawn, marks)
+		curve.Color = []color.Color{ours, theirs, color.Gray{Y: 0x60}}[i%3]
+		marks.Color, marks.Shape = curve.Color, draw.CircleGlyph{}
+		p.Add(curve, marks)
+		p.Legend.Add(l.Title, curve, marks)
 	}
 	p.Legend.Top = true
 	return p, nil
