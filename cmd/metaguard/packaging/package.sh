@@ -17,6 +17,7 @@ cd "$root"
 
 export GOOS=linux GOARCH=${GOARCH:-$(go env GOHOSTARCH)}
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export TZ=UTC # the manual has the day of the commit
 umask 022 # whoever packages
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
