@@ -23,13 +23,20 @@ type constant struct {
 	value *ast.Term // nil: undefined
 }
 
+const (
+	// constantsTime is how long the constants of a policy may take together.
+	constantsTime = time.Second
+	// maxNamesakes is how many constants may have the same last name, in several
+	// packages: they are looked through one by one.
+	maxNamesakes = 8
+)
+
 // get finds the constant that a reference names.
 func (c constants) get(ref ast.Ref) (found constant, ok bool) {
 	if len(c) == 0 {
 		return constant{}, false
 	}
-	name, _ := ref[len(ref)-1].Value.(ast.String)
-	for _, one := range c[name] {
+	for _, one := range c[lastName(ref)] {
 		if same(one.ref, ref) {
 			return one, true
 		}
@@ -37,12 +44,16 @@ func (c constants) get(ref ast.Ref) (found constant, ok bool) {
 	return constant{}, false
 }
 
-// constantsTime is how long the constants of a policy may take together.
-const constantsTime = time.Second
+// lastName is where a reference ends, if that is a name.
+func lastName(ref ast.Ref) ast.String {
+	name, _ := ref[len(ref)-1].Value.(ast.String)
+	return name
+}
 
-// constantsOf evaluates the constants that other rules of the policy ask for. All
-// together take no longer than a decision may, which would have to evaluate them; what
-// takes longer, or fails, is left for decisions to evaluate, as it would be without this.
+// constantsOf evaluates the constants that other rules of the policy ask for. They stop
+// when all together have taken as long as a decision may, which would have to evaluate
+// them; a builtin ends first what it has begun. What takes longer, or fails, is left for
+// decisions to evaluate, as it would be without this.
 func (p *Policy) constantsOf(ctx context.Context, at *pace.Pace) constants {
 	bound := &pacedLimit{limit{gone: ctx.Done(), until: time.Now().Add(min(p.timeout, constantsTime))}, at}
 	all := constants{}
@@ -53,12 +64,27 @@ func (p *Policy) constantsOf(ctx context.Context, at *pace.Pace) constants {
 		}
 		one := constant{ref: ref}
 		if value != nil {
+			settle(value)
 			one.value = ast.NewTerm(value)
 		}
-		name, _ := ref[len(ref)-1].Value.(ast.String)
+		name := lastName(ref)
 		all[name] = append(all[name], one)
 	}
 	return all
+}
+
+// settle has a value sort itself, which OPA's sets and objects do when they are first
+// gone through: a set is not safe for use by several evaluations before that
+// (ast/term.go, set.Union).
+func settle(value ast.Value) {
+	switch value := value.(type) {
+	case ast.Set:
+		value.Foreach(func(item *ast.Term) { settle(item.Value) })
+	case ast.Object:
+		value.Foreach(func(key, item *ast.Term) { settle(key.Value); settle(item.Value) })
+	case *ast.Array:
+		value.Foreach(func(item *ast.Term) { settle(item.Value) })
+	}
 }
 
 // constant evaluates one by itself and to its end, so that a conflict of its values is
@@ -96,7 +122,7 @@ func (l *pacedLimit) Cancelled() bool {
 }
 
 // constantRefs gives the references to constants that the entrypoint is, or that a rule
-// asks for which is none itself.
+// asks for which is none itself, but for those with many namesakes.
 func constantRefs(compiler *ast.Compiler, entrypoint ast.Ref) []ast.Ref {
 	f := fixed{compiler, map[*ast.Rule]bool{}}
 	found := map[*ast.Rule]ast.Ref{}
@@ -106,7 +132,8 @@ func constantRefs(compiler *ast.Compiler, entrypoint ast.Ref) []ast.Ref {
 				found[rule] = rule.Ref()
 			}
 		}
-		return false
+		// Below rules such as a[x] there are others, such as a.b, that share names with them.
+		return len(node.Values) > 0
 	})
 	asked := map[string]ast.Ref{}
 	ask := func(rule *ast.Rule) {
@@ -129,9 +156,15 @@ func constantRefs(compiler *ast.Compiler, entrypoint ast.Ref) []ast.Ref {
 			}
 		}
 	}
+	namesakes := map[ast.String]int{}
+	for _, ref := range asked {
+		namesakes[lastName(ref)]++
+	}
 	refs := make([]ast.Ref, 0, len(asked))
-	for _, name := range sortedKeys(asked) {
-		refs = append(refs, asked[name])
+	for _, text := range sortedKeys(asked) {
+		if ref := asked[text]; namesakes[lastName(ref)] <= maxNamesakes {
+			refs = append(refs, ref)
+		}
 	}
 	return refs
 }
@@ -142,7 +175,8 @@ type fixed struct {
 	known    map[*ast.Rule]bool
 }
 
-// isConstant tells whether a name has one value, that of its rules, whoever asks.
+// isConstant tells whether all rules of a name are fixed, take no arguments and have no
+// variables in their references, and no other name is below it.
 func (f *fixed) isConstant(node *ast.TreeNode) bool {
 	return len(node.Values) > 0 && len(node.Children) == 0 && node.External == nil &&
 		!slices.ContainsFunc(node.Values, func(rule *ast.Rule) bool {

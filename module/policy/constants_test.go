@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,6 +59,14 @@ deep.b := 2
 both := "fixed" if data.lists.none
 
 both := "r1" if input.request.id == "r1"
+
+general.b contains "one"
+
+general[name] contains "z" if name := input.request.id
+
+values.b := 1
+
+values[name] := 2 if name := input.request.id
 
 asked := input.request.id
 
@@ -154,6 +164,79 @@ func TestConstantIsEvaluatedOnce(t *testing.T) {
 	}
 }
 
+// Constants are values that many decisions use at one time.
+func TestConstantsAreShared(t *testing.T) {
+	root := dir(t, files{"team.rego": `package metaguard.team
+
+_big := {sprintf("%d", [n * 7919]) | some n in numbers.range(1, 1000)}
+
+_deep := [{"in": _big}]
+
+allow contains "union" if {
+	input.request.path == "0"
+	count(_big | {"q"}) == 1001
+}
+
+allow contains "minus" if {
+	input.request.path == "1"
+	count(_deep[0]["in"] - {"7919"}) == 999
+}
+
+allow contains "sorted" if {
+	input.request.path == "2"
+	some x in _big
+	x == "7919"
+}
+
+allow contains "deep" if {
+	input.request.path == "3"
+	some x in _deep[0]["in"]
+	x == "7919"
+}
+`})
+	for range 10 {
+		p, err := Load(t.Context(), Config{Timeout: time.Minute, Paths: []string{root}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.constants["_big"]) != 1 || len(p.constants["_deep"]) != 1 {
+			t.Fatal("they are no constants")
+		}
+		var group sync.WaitGroup
+		begin := make(chan struct{})
+		for n := range 12 {
+			in := instance(decision.KindPassword, decision.Read)
+			in.Request.Path = strconv.Itoa(n % 4)
+			group.Go(func() {
+				<-begin
+				for range 3 {
+					if result := p.Decide(t.Context(), in); result.Reason != decision.PolicyAllow {
+						t.Errorf("%s: %s %v", in.Request.Path, result.Reason, result.Err)
+					}
+				}
+			})
+		}
+		close(begin)
+		group.Wait()
+	}
+}
+
+// Names that many packages have are sought by OPA, and not in a long list.
+func TestManyNamesakes(t *testing.T) {
+	rules := "package metaguard.team\n\nallow contains \"x\" if {\n\tsome name\n\tdata.quota[name].most == input.request.path\n\tdata.quota.other == 1\n}\n"
+	quota := "package quota\n\nother := 1\n"
+	for i := range maxNamesakes + 1 {
+		quota += fmt.Sprintf("\nt%d.most := \"%d\"\n", i, i)
+	}
+	p, err := Load(t.Context(), Config{Paths: []string{dir(t, files{"team.rego": rules, "quota.rego": quota})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.constants["most"]) != 0 || len(p.constants["other"]) != 1 {
+		t.Errorf("%v", p.constants)
+	}
+}
+
 // What takes longer than a decision may is left to decisions, and does not keep a policy
 // from being loaded.
 func TestConstantsTakeNoLongerThanADecision(t *testing.T) {
@@ -215,6 +298,11 @@ var uses = []string{
 	`consts.deep.a == 1`,
 	`count(consts.deep) == 2`,
 	`consts.deep[_] == 2`,
+	`"z" in consts.general.r1`,
+	`"z" in consts.general.b`,
+	`count(consts.general.b) == 1`,
+	`consts.general[input.request.id]["z"]`,
+	`consts.values.b == 1`,
 	`consts.both == input.request.id`,
 	`consts.twice`,
 	`consts.indirect == 2`,
