@@ -18,7 +18,7 @@ import (
 // Columns of the tables.
 const (
 	costHead    = " %s: CPU per request, us | requests per second |"
-	latencyHead = " %s: p50, p99, us | p99 ratio |"
+	latencyHead = " %s: p50, p99, us; p99 ratio |"
 )
 
 func costCells(p *point) string {
@@ -26,7 +26,7 @@ func costCells(p *point) string {
 }
 
 func latencyCells(p *point) string {
-	return fmt.Sprintf(" %.0f, %.0f | %s |", p.P50.Median, p.P99.Median, p.P99Of.text("%.2f"))
+	return fmt.Sprintf(" %.0f, %.0f; %s |", p.P50.Median, p.P99.Median, p.P99Of.text("%.2f"))
 }
 
 // print prints a table, as Markdown.
@@ -39,7 +39,7 @@ func (s *series) print(w io.Writer) {
 	for _, l := range s.Lines {
 		fmt.Fprintf(w, head, l.Title)
 	}
-	fmt.Fprint(w, "\n| ---: |", strings.Repeat(" ---: | ---: |", len(s.Lines)), "\n")
+	fmt.Fprint(w, "\n| ---: |", strings.Repeat(strings.Repeat(" ---: |", strings.Count(head, "|")), len(s.Lines)), "\n")
 	for i, p := range s.Lines[0].Points {
 		fmt.Fprintf(w, "| %d |", p.Size)
 		for _, l := range s.Lines {
