@@ -176,7 +176,9 @@ func TestPackagesAreReproducible(t *testing.T) {
 	other := t.TempDir()
 	command := exec.Command("sh", "-c", `umask 077; exec "$@"`, "sh",
 		filepath.Join(folder, "package.sh"), version, other, filepath.Join(packed, "metaguard"))
-	hour, err := exec.Command("git", "log", "-1", "--format=%cd", "--date=format-local:%H").Output()
+	committed := exec.Command("git", "log", "-1", "--format=%cd", "--date=format-local:%H")
+	committed.Env = append(os.Environ(), "TZ=UTC")
+	hour, err := committed.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
