@@ -115,6 +115,14 @@ func (s *subject) ask(ctx context.Context, clients int, duration time.Duration, 
 	return closedLoop(ctx, s.address, s.right, clients, duration, from)
 }
 
+// askers are the crowd, or as many strangers as there are requests.
+func (s *subject) askers(crowd *crowd, requests int) source {
+	if s.from == always {
+		return newStrangers(requests)
+	}
+	return crowd
+}
+
 // round measures one subject for a while.
 func (b *bench) round(ctx context.Context, s *subject) error {
 	defer b.profile(ctx, s)()
@@ -128,10 +136,7 @@ func (b *bench) round(ctx context.Context, s *subject) error {
 
 // once gives microseconds of CPU per request, and requests per second.
 func (b *bench) once(ctx context.Context, s *subject, crowd *crowd, clients int) (cpu, rate float64, err error) {
-	var from source = crowd
-	if s.from == always {
-		from = newStrangers(s.last*3/2 + settling)
-	}
+	from := s.askers(crowd, s.last*3/2+settling)
 	before, err := total(s, cpuTime)
 	if err != nil {
 		return 0, 0, err
@@ -173,10 +178,7 @@ func (b *bench) commonRate() float64 {
 
 // paced measures one subject's latency for a while.
 func (b *bench) paced(ctx context.Context, s *subject) error {
-	var from source = b.crowd
-	if s.from == always {
-		from = newStrangers(int(b.pace*b.duration.Seconds()) + 1)
-	}
+	from := s.askers(b.crowd, int(b.pace*b.duration.Seconds())+1)
 	before, err := b.usage()
 	if err != nil {
 		return err

@@ -62,10 +62,7 @@ func (b *bench) scaleRates(ctx context.Context) (*series, error) {
 // latencies are those of one round, in microseconds.
 func (b *bench) latencies(ctx context.Context, s *subject, crowd *crowd, rate int) ([]float64, error) {
 	duration := max(b.duration, leastLatencies*time.Second/time.Duration(rate))
-	var from source = crowd
-	if s.from == always {
-		from = newStrangers(int(float64(rate)*duration.Seconds()) + 1)
-	}
+	from := s.askers(crowd, int(float64(rate)*duration.Seconds())+1)
 	found, err := constantRate(ctx, s.address, s.right, b.connections, float64(rate), duration, from)
 	if err != nil {
 		return nil, fmt.Errorf("%d requests per second: %w", rate, s.proxy().explain(err))
