@@ -114,7 +114,9 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 		replaces:   b.replaced,
 	}
 	snap.constants = snap.constantsOf(ctx, src.atPace())
-	snap.verdicts.Store(newVerdicts(newVerdictCache(s.Cache, snap.depends)))
+	reads := readSetOf(compiler)
+	snap.view = newInputView(func(part string) bool { return reads[part] != nil })
+	snap.verdicts.Store(newVerdicts(newVerdictCache(s.Cache, snap.depends.world, newKeyer(reads, tree))))
 	snap.warnings = b.unread(data)
 	s.tryOut(ctx, snap, src, Accepted(data), &bad)
 	return snap, bad.err()

@@ -42,6 +42,8 @@ type Policy struct {
 	warnings   []Finding
 	// depends is what its answers can depend on. Answers of the world are recorded.
 	depends dependence
+	// view is what its rules can reach of an input.
+	view *inputView
 	// constants are what decisions need not evaluate.
 	constants constants
 	// verdicts are those that it has given, and the cache of them.
@@ -124,7 +126,7 @@ type Result struct {
 // several goroutines at one time.
 func (r *Result) Input() ast.Value {
 	if r.input == nil && r.asked != nil {
-		r.input, _ = InputValue(r.asked) // what was judged before can be shown
+		r.input, _ = InputValue(r.asked) // what was judged can be shown
 		r.asked = nil
 	}
 	return r.input
@@ -132,6 +134,9 @@ func (r *Result) Input() ast.Value {
 
 // Resource is what the judged request asks for, as far as its input says.
 func (r *Result) Resource() decision.Resource {
+	if r.asked != nil {
+		return r.asked.Resource
+	}
 	return decision.Resource{
 		Kind:   decision.Kind(textAt(r.Input(), names.resource, names.kind)),
 		Action: decision.Action(textAt(r.Input(), names.resource, names.action)),
@@ -139,7 +144,12 @@ func (r *Result) Resource() decision.Resource {
 }
 
 // CallerID is who asked, as far as the input says.
-func (r *Result) CallerID() string { return textAt(r.Input(), names.caller, names.id) }
+func (r *Result) CallerID() string {
+	if r.asked != nil {
+		return r.asked.Caller.ID
+	}
+	return textAt(r.Input(), names.caller, names.id)
+}
 
 // Document is the input as JSON types; nil if there was none.
 func (r *Result) Document() (any, error) {
@@ -163,12 +173,14 @@ func (e *PanicError) Error() string { return fmt.Sprintf("OPA panicked: %v", e.V
 // Decide judges a request. It never fails: whatever goes wrong is a denial
 // with a reason.
 func (p *Policy) Decide(ctx context.Context, in *decision.Input) Result {
-	input, err := InputValue(in)
+	input, err := p.view.of(in)
 	if err != nil {
 		now := time.Now()
 		return Result{Reason: decision.PolicyError, Err: err, Revision: p.revision, Time: now, Duration: time.Since(now)}
 	}
-	return p.Judge(ctx, Query{Input: input})
+	result := p.Judge(ctx, Query{Input: input})
+	result.input, result.asked = nil, in
+	return result
 }
 
 // Judge is the one place where a compiled policy and an input become a

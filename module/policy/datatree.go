@@ -64,6 +64,15 @@ func memberOf(of any, name string) any {
 	return nil
 }
 
+// holds tells whether an object has anything under a name.
+func holds(of any, name string) bool {
+	if table, ok := of.(*tableValues); ok { // without making a value
+		_, found := table.find(name)
+		return found
+	}
+	return memberOf(of, name) != nil
+}
+
 // find gives what is at a place; nil if there is nothing.
 func find(in any, place ast.Ref) ast.Value {
 	for i, step := range place {

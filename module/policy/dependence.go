@@ -10,14 +10,10 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// dependence is what the answers of a compiled policy can depend on, beside its
-// data. It errs on one side only: what it says they do not depend on, no
-// evaluation can reach.
+// dependence is what the answers of a compiled policy, or of one of its rules, can depend
+// on beside its data, and beside the parts of the input that are in its [readSet]. It errs
+// on one side only: what it says they do not depend on, no evaluation can reach.
 type dependence struct {
-	// requestID and sessionAge tell that a rule can reach these members of the
-	// input: by name, through an object that holds them, or by a name that is
-	// only known when it is evaluated.
-	requestID, sessionAge bool
 	// input tells that a rule looks at the input at all.
 	input bool
 	// world tells that a rule can reach a builtin whose answer is not in its
@@ -26,11 +22,6 @@ type dependence struct {
 	// prints tells that a rule prints.
 	prints bool
 }
-
-var (
-	requestIDPath  = []ast.String{"request", "id"}
-	sessionAgePath = []ast.String{"session", "age_seconds"}
-)
 
 // dependenceOf reads every rule of a compiled policy, whether or not the
 // entrypoint reaches it.
@@ -59,7 +50,7 @@ func (d *dependence) read(part any) {
 			d.readCall(node)
 		case ast.Var:
 			if node.Equal(ast.InputRootDocument.Value) {
-				d.input, d.requestID, d.sessionAge = true, true, true
+				d.input = true
 			}
 		}
 		return false
@@ -75,8 +66,6 @@ func (d *dependence) readRef(ref ast.Ref) {
 	switch {
 	case ref[0].Equal(ast.InputRootDocument):
 		d.input = true
-		d.requestID = d.requestID || canReach(ref[1:], requestIDPath)
-		d.sessionAge = d.sessionAge || canReach(ref[1:], sessionAgePath)
 	case ref[0].Equal(ast.DefaultRootDocument):
 	default:
 		name := ref.String()
@@ -89,20 +78,6 @@ func (d *dependence) readRef(ref ast.Ref) {
 	for _, term := range ref[1:] { // what it is looked up by can be a reference itself
 		d.read(term)
 	}
-}
-
-// canReach tells whether a reference below the input can give the member at
-// path, an object that holds it, or a part of it.
-func canReach(ref ast.Ref, path []ast.String) bool {
-	for i, name := range path {
-		if i == len(ref) {
-			return true
-		}
-		if known, ok := ref[i].Value.(ast.String); ok && known != name {
-			return false
-		}
-	}
-	return true
 }
 
 // unmarked are builtins that answer otherwise at other times although OPA does not

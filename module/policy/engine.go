@@ -258,9 +258,7 @@ func (e *Engine) Decide(ctx context.Context, in *decision.Input) Result {
 		live = e.await(ctx)
 	}
 	if live == nil {
-		// The event of it has an input all the same; nil cannot be judged anyway.
-		input, _ := InputValue(in)
-		return Result{Reason: decision.PolicyNotReady, input: input, Time: start, Duration: time.Since(start)}
+		return Result{Reason: decision.PolicyNotReady, asked: in, Time: start, Duration: time.Since(start)}
 	}
 	return e.decideCached(ctx, live, in)
 }

@@ -14,28 +14,18 @@ import (
 // member is a member of an input object.
 type member = [2]*ast.Term
 
-// The names of the input document, made once: a term is never written to.
+// The names below the parts of an input, and values that are often met, made once: a term
+// is never written to.
 var names = struct {
-	version, request, caller, target, resource, session               *ast.Term
-	id, method, path, segments, query, host, protocol, headers, body  *ast.Term
-	size, format, keyBits                                             *ast.Term
-	source, instanceID, projectID, address, roles, claims, process    *ast.Term
-	dialect, kind, key, action, sensitive, present, valid, ageSeconds *ast.Term
-	pid, userID, user, groupIDs, groups, executable, commandLineSHA   *ast.Term
-	cgroup, unit, containerID                                         *ast.Term
-	emptyString, emptyArray, emptyObject, null                        *ast.Term
+	request, caller, resource, id, kind, action                     *ast.Term
+	size, format, keyBits                                           *ast.Term
+	pid, userID, user, groupIDs, groups, executable, commandLineSHA *ast.Term
+	cgroup, unit, containerID                                       *ast.Term
+	emptyString, emptyArray, emptyObject, null                      *ast.Term
 }{
-	version: ast.StringTerm("version"), request: ast.StringTerm("request"), caller: ast.StringTerm("caller"),
-	target: ast.StringTerm("target"), resource: ast.StringTerm("resource"), session: ast.StringTerm("session"),
-	id: ast.StringTerm("id"), method: ast.StringTerm("method"), path: ast.StringTerm("path"),
-	segments: ast.StringTerm("segments"), query: ast.StringTerm("query"), host: ast.StringTerm("host"),
-	protocol: ast.StringTerm("protocol"), headers: ast.StringTerm("headers"), body: ast.StringTerm("body"),
+	request: ast.StringTerm("request"), caller: ast.StringTerm("caller"), resource: ast.StringTerm("resource"),
+	id: ast.StringTerm("id"), kind: ast.StringTerm("kind"), action: ast.StringTerm("action"),
 	size: ast.StringTerm("size"), format: ast.StringTerm("format"), keyBits: ast.StringTerm("key_bits"),
-	source: ast.StringTerm("source"), instanceID: ast.StringTerm("instance_id"), projectID: ast.StringTerm("project_id"),
-	address: ast.StringTerm("address"), roles: ast.StringTerm("roles"), claims: ast.StringTerm("claims"),
-	process: ast.StringTerm("process"), dialect: ast.StringTerm("dialect"), kind: ast.StringTerm("kind"),
-	key: ast.StringTerm("key"), action: ast.StringTerm("action"), sensitive: ast.StringTerm("sensitive"),
-	present: ast.StringTerm("present"), valid: ast.StringTerm("valid"), ageSeconds: ast.StringTerm("age_seconds"),
 	pid: ast.StringTerm("pid"), userID: ast.StringTerm("user_id"), user: ast.StringTerm("user"),
 	groupIDs: ast.StringTerm("group_ids"), groups: ast.StringTerm("groups"), executable: ast.StringTerm("executable"),
 	commandLineSHA: ast.StringTerm("command_line_sha256"), cgroup: ast.StringTerm("cgroup"),
@@ -64,74 +54,11 @@ var words = func() map[string]*ast.Term {
 	return terms
 }()
 
-// usualTerms is how many of its own a request of an instance has, and a few more.
-const usualTerms = 24
-
-// InputValue builds the input document, without a detour over JSON. It has
-// every member at all times, so that a policy never meets an undefined one.
-func InputValue(in *decision.Input) (ast.Value, error) {
-	if in == nil {
-		return nil, errors.New("there is no input")
-	}
-	t := terms{free: make([]ast.Term, 0, usualTerms)}
-	claims := names.emptyObject
-	if len(in.Caller.Claims) > 0 {
-		value, err := ast.InterfaceToValue(in.Caller.Claims)
-		if err != nil {
-			return nil, errors.New("a claim of the caller cannot be shown to a policy")
-		}
-		claims = t.term(value)
-	}
-	return ast.NewObject(
-		member{names.version, ast.InternedTerm(in.Version)},
-		member{names.request, t.request(&in.Request)},
-		member{names.caller, t.object(
-			member{names.source, t.text(in.Caller.Source)},
-			member{names.id, t.text(in.Caller.ID)},
-			member{names.instanceID, t.text(in.Caller.InstanceID)},
-			member{names.projectID, t.text(in.Caller.ProjectID)},
-			member{names.address, t.address(in.Caller.Address)},
-			member{names.roles, t.texts(in.Caller.Roles)},
-			member{names.claims, claims},
-			member{names.process, t.process(in.Caller.Process)},
-		)},
-		member{names.target, t.object(
-			member{names.instanceID, t.text(in.Target.InstanceID)},
-			member{names.projectID, t.text(in.Target.ProjectID)},
-			member{names.address, t.address(in.Target.Address)},
-		)},
-		member{names.resource, t.object(
-			member{names.dialect, t.text(in.Resource.Dialect)},
-			member{names.kind, t.text(string(in.Resource.Kind))},
-			member{names.version, t.text(in.Resource.Version)},
-			member{names.key, t.text(in.Resource.Key)},
-			member{names.action, t.text(string(in.Resource.Action))},
-			member{names.sensitive, ast.InternedTerm(in.Resource.Sensitive)},
-		)},
-		member{names.session, t.session(in.Session)},
-	), nil
-}
-
-// noSession is what most requests have. Values of OPA never change.
-var noSession = new(terms).newSession(decision.Session{})
-
-func (t *terms) session(s decision.Session) *ast.Term {
-	if s == (decision.Session{}) {
-		return noSession
-	}
-	return t.newSession(s)
-}
-
-func (t *terms) newSession(s decision.Session) *ast.Term {
-	return t.object(
-		member{names.present, ast.InternedTerm(s.Present)},
-		member{names.valid, ast.InternedTerm(s.Valid)},
-		member{names.ageSeconds, ast.InternedTerm(s.AgeSeconds)},
-	)
-}
-
 // terms makes terms from one block of memory.
-type terms struct{ free []ast.Term }
+type terms struct {
+	free []ast.Term
+	err  error // the first value that cannot be shown
+}
 
 func (t *terms) term(value ast.Value) *ast.Term {
 	if len(t.free) == cap(t.free) {
@@ -200,38 +127,47 @@ func (t *terms) process(p *decision.Process) *ast.Term {
 	)
 }
 
-func (t *terms) request(r *decision.Request) *ast.Term {
-	query, headers, body := names.emptyObject, names.emptyObject, names.null
-	if len(r.Query) > 0 {
-		members := make([]member, 0, len(r.Query))
-		for name, values := range r.Query {
-			members = append(members, member{t.text(name), t.texts(values)})
-		}
-		query = t.object(members...)
+func (t *terms) claims(claims map[string]any) *ast.Term {
+	if len(claims) == 0 {
+		return names.emptyObject
 	}
-	if len(r.Headers) > 0 {
-		members := make([]member, 0, len(r.Headers))
-		for name, value := range r.Headers {
-			members = append(members, member{t.text(name), t.text(value)})
-		}
-		headers = t.object(members...)
+	value, err := ast.InterfaceToValue(claims)
+	if err != nil {
+		t.err = errors.New("a claim of the caller cannot be shown to a policy")
+		return names.null
 	}
-	if r.Body != nil {
-		body = t.object(
-			member{names.size, ast.InternedTerm(r.Body.Size)},
-			member{names.format, t.text(r.Body.Format)},
-			member{names.keyBits, ast.InternedTerm(r.Body.KeyBits)},
-		)
+	return t.term(value)
+}
+
+func (t *terms) query(query map[string][]string) *ast.Term {
+	if len(query) == 0 {
+		return names.emptyObject
+	}
+	members := make([]member, 0, len(query))
+	for name, values := range query {
+		members = append(members, member{t.text(name), t.texts(values)})
+	}
+	return t.object(members...)
+}
+
+func (t *terms) headers(headers map[string]string) *ast.Term {
+	if len(headers) == 0 {
+		return names.emptyObject
+	}
+	members := make([]member, 0, len(headers))
+	for name, value := range headers {
+		members = append(members, member{t.text(name), t.text(value)})
+	}
+	return t.object(members...)
+}
+
+func (t *terms) body(body *decision.Body) *ast.Term {
+	if body == nil {
+		return names.null
 	}
 	return t.object(
-		member{names.id, t.text(r.ID)},
-		member{names.method, t.text(r.Method)},
-		member{names.path, t.text(r.Path)},
-		member{names.segments, t.texts(r.Segments)},
-		member{names.query, query},
-		member{names.host, t.text(r.Host)},
-		member{names.protocol, t.text(r.Protocol)},
-		member{names.headers, headers},
-		member{names.body, body},
+		member{names.size, ast.InternedTerm(body.Size)},
+		member{names.format, t.text(body.Format)},
+		member{names.keyBits, ast.InternedTerm(body.KeyBits)},
 	)
 }

@@ -12,38 +12,101 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+
 	"github.com/metaguard/metaguard/module/decision"
 )
 
 // inputKey stands for all inputs that a policy cannot tell apart: SHA-256 of
-// what it can see of them, so that nobody can make two that share a key.
+// what it can learn of them, so that nobody can make two that share a key.
 type inputKey [sha256.Size]byte
 
-// keyer makes keys of inputs. The two members that differ with every request
-// are part of a key where a rule can reach them.
-type keyer struct{ requestID, sessionAge bool }
+// keyer makes keys of inputs, for one policy with its data.
+type keyer struct {
+	texts     comparedParts[string]
+	addresses comparedParts[netip.Addr]
+	others    []func(keyBuffer, *decision.Input) (keyBuffer, bool)
+}
 
-// keyBuffers hold keys while they are made.
-var keyBuffers = sync.Pool{New: func() any { buffer := make(keyBuffer, 0, 1024); return &buffer }}
+// newKeyer makes a keyer for a policy that learns no more than reads of an input, and has
+// this data.
+func newKeyer(reads readSet, data *branch) keyer {
+	k := keyer{
+		texts:     newComparedParts(reads, textParts, func(text string) (string, bool) { return text, true }),
+		addresses: newComparedParts(reads, addressParts, addressOf),
+	}
+	for i := range k.texts.parts {
+		part := &k.texts.parts[i]
+		tables, ok := tablesAt(data, reads[part.name].tables)
+		part.all = part.all || !ok
+		if len(tables) > 0 {
+			part.knows = func(text string) bool {
+				return slices.ContainsFunc(tables, func(table any) bool { return holds(table, text) })
+			}
+		}
+	}
+	for i := range k.addresses.parts {
+		part := &k.addresses.parts[i]
+		part.all = part.all || len(reads[part.name].tables) > 0 // names are texts
+	}
+	for _, name := range sortedKeys(otherParts) {
+		if reads[name] != nil {
+			k.others = append(k.others, otherParts[name].key)
+		}
+	}
+	return k
+}
+
+// addressOf is the address that a policy sees as this text; false: there is none.
+func addressOf(text string) (netip.Addr, bool) {
+	if text == "" {
+		return netip.Addr{}, true
+	}
+	address, err := netip.ParseAddr(text)
+	return address, err == nil && address.String() == text
+}
+
+// tablesAt are the objects at some places of the data, where there is anything; false
+// where something at a place, or on the way to it, is no object. OPA finds the elements of
+// an array by text, too.
+func tablesAt(data *branch, places map[string]ast.Ref) (tables []any, ok bool) {
+	for _, place := range places {
+		var at any = data
+		for _, step := range place[1:] {
+			name, _ := step.Value.(ast.String)
+			at = memberOf(at, string(name))
+			switch at.(type) {
+			case nil, *branch, *tableValues, ast.Object:
+			default:
+				return nil, false
+			}
+		}
+		if at != nil {
+			tables = append(tables, at)
+		}
+	}
+	return tables, true
+}
 
 // of is the key of an input; false where it has a claim that has no key.
-func (k keyer) of(in *decision.Input) (inputKey, bool) {
+func (k *keyer) of(in *decision.Input) (inputKey, bool) {
 	buffer := keyBuffers.Get().(*keyBuffer) //nolint:forcetypeassert // there is nothing else in it
-	b := (*buffer)[:0]
-	b = b.number(in.Version).request(&in.Request, k.requestID).caller(&in.Caller)
-	b = b.text(in.Target.InstanceID).text(in.Target.ProjectID).address(in.Target.Address)
-	b = b.text(in.Resource.Dialect).text(string(in.Resource.Kind)).text(in.Resource.Version).text(in.Resource.Key)
-	b = b.text(string(in.Resource.Action)).flag(in.Resource.Sensitive)
-	b = b.flag(in.Session.Present).flag(in.Session.Valid)
-	if k.sessionAge {
-		b = b.number(in.Session.AgeSeconds)
+	b, ok := (*buffer)[:0], true
+	b = k.texts.write(b, in, keyBuffer.text)
+	b = k.addresses.write(b, in, keyBuffer.address)
+	for _, part := range k.others {
+		if b, ok = part(b, in); !ok {
+			break
+		}
 	}
-	b, ok := b.claims(in.Caller.Claims)
 	key := inputKey(sha256.Sum256(b))
 	*buffer = b
 	keyBuffers.Put(buffer)
 	return key, ok
 }
+
+// keyBuffers hold keys while they are made.
+var keyBuffers = sync.Pool{New: func() any { buffer := make(keyBuffer, 0, 1024); return &buffer }}
 
 // keyBuffer is what a key is made of. Every part says how long it is or has a
 // fixed length, so that no two inputs are written alike.
@@ -88,30 +151,32 @@ func (b keyBuffer) numbers(list []int) keyBuffer {
 	return b
 }
 
-func (b keyBuffer) request(r *decision.Request, withID bool) keyBuffer {
-	if withID {
-		b = b.text(r.ID)
-	}
-	b = b.text(r.Method).text(r.Path).texts(r.Segments).text(r.Host).text(r.Protocol)
-	b = b.number(len(r.Query))
+func (b keyBuffer) query(query map[string][]string) keyBuffer {
+	b = b.number(len(query))
 	var space [16]string
-	for _, name := range sortedNames(space[:0], r.Query) {
-		b = b.text(name).texts(r.Query[name])
-	}
-	b = b.number(len(r.Headers))
-	for _, name := range sortedNames(space[:0], r.Headers) {
-		b = b.text(name).text(r.Headers[name])
-	}
-	if b = b.flag(r.Body != nil); r.Body != nil {
-		b = b.number(r.Body.Size).text(r.Body.Format).number(r.Body.KeyBits)
+	for _, name := range sortedNames(space[:0], query) {
+		b = b.text(name).texts(query[name])
 	}
 	return b
 }
 
-// caller is all of the caller but its claims.
-func (b keyBuffer) caller(c *decision.Caller) keyBuffer {
-	b = b.text(c.Source).text(c.ID).text(c.InstanceID).text(c.ProjectID).address(c.Address).texts(c.Roles)
-	p := c.Process
+func (b keyBuffer) headers(headers map[string]string) keyBuffer {
+	b = b.number(len(headers))
+	var space [16]string
+	for _, name := range sortedNames(space[:0], headers) {
+		b = b.text(name).text(headers[name])
+	}
+	return b
+}
+
+func (b keyBuffer) body(body *decision.Body) keyBuffer {
+	if b = b.flag(body != nil); body != nil {
+		b = b.number(body.Size).text(body.Format).number(body.KeyBits)
+	}
+	return b
+}
+
+func (b keyBuffer) process(p *decision.Process) keyBuffer {
 	if b = b.flag(p != nil); p == nil {
 		return b
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -28,6 +29,17 @@ func full() *decision.Input {
 	return in
 }
 
+// allOf is a keyer of a policy that reads all but these parts of an input.
+func allOf(but ...string) keyer {
+	reads := readSet{}
+	for part := range partPaths {
+		if !slices.Contains(but, part) {
+			reads.of(part).all = true
+		}
+	}
+	return newKeyer(reads, nil)
+}
+
 func keyOf(t interface{ Fatalf(string, ...any) }, k keyer, in *decision.Input) inputKey {
 	key, ok := k.of(in)
 	if !ok {
@@ -38,7 +50,7 @@ func keyOf(t interface{ Fatalf(string, ...any) }, k keyer, in *decision.Input) i
 
 // Every field of the input is in its key, also those that are added one day.
 func TestKeyHasEveryField(t *testing.T) {
-	all, least := keyer{true, true}, keyer{}
+	all, least := allOf(), allOf("request.id", "session.age_seconds")
 	want := keyOf(t, all, full())
 	changes := 0
 	var walk func(name string, at func(*decision.Input) reflect.Value)
@@ -91,6 +103,7 @@ func TestKeyHasEveryField(t *testing.T) {
 
 // Two inputs have one key exactly if a policy sees one document.
 func TestKeyIsTheDocument(t *testing.T) {
+	all := allOf()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := drawInput(t, "a"), drawInput(t, "b")
 		first, err1 := InputValue(a)
@@ -99,7 +112,7 @@ func TestKeyIsTheDocument(t *testing.T) {
 			t.Fatal(err1, err2)
 		}
 		alike := first.Compare(second) == 0
-		if same := keyOf(t, keyer{true, true}, a) == keyOf(t, keyer{true, true}, b); same != alike {
+		if same := keyOf(t, all, a) == keyOf(t, all, b); same != alike {
 			t.Fatalf("documents alike: %t, keys alike: %t\n%v\n%v", alike, same, first, second)
 		}
 	})
@@ -133,6 +146,7 @@ func drawInput(t *rapid.T, label string) *decision.Input {
 
 // What JSON cannot say has no key, and what is nested too deep.
 func TestClaimsWithoutKey(t *testing.T) {
+	all := allOf()
 	deep := any("x")
 	for range maxClaimDepth + 1 {
 		deep = []any{deep}
@@ -140,7 +154,7 @@ func TestClaimsWithoutKey(t *testing.T) {
 	for _, claim := range []any{struct{}{}, deep, []any{map[string]any{"x": make(chan int)}}, uint8(1)} {
 		in := full()
 		in.Caller.Claims = map[string]any{"x": claim}
-		if _, ok := (keyer{}).of(in); ok {
+		if _, ok := all.of(in); ok {
 			t.Errorf("%T has a key", claim)
 		}
 	}
@@ -148,7 +162,7 @@ func TestClaimsWithoutKey(t *testing.T) {
 	for _, claim := range []any{nil, true, false, "", "1", json.Number("1"), 1.0, 1, int64(1), []string{"1"}, []any{"1"}, []any{}, map[string]any{}, map[string]any{"1": nil}} {
 		in := full()
 		in.Caller.Claims = map[string]any{"x": claim}
-		key := keyOf(t, keyer{}, in)
+		key := keyOf(t, all, in)
 		if other, found := different[key]; found {
 			t.Errorf("%T %v has the key of %s", claim, claim, other)
 		}
@@ -158,16 +172,24 @@ func TestClaimsWithoutKey(t *testing.T) {
 
 // A key costs no memory.
 func TestKeyAllocations(t *testing.T) {
-	in := instance(decision.KindMetadata, decision.Read)
-	if allocated := testing.AllocsPerRun(100, func() { (keyer{}).of(in) }); allocated > 0 && !raced {
+	in, all := instance(decision.KindMetadata, decision.Read), allOf()
+	if allocated := testing.AllocsPerRun(100, func() { all.of(in) }); allocated > 0 && !raced {
 		t.Errorf("%v allocations", allocated)
 	}
 }
 
 func BenchmarkKey(b *testing.B) {
 	in := instance(decision.KindMetadata, decision.Read)
-	b.ReportAllocs()
-	for b.Loop() {
-		(keyer{}).of(in)
+	builtin, err := Load(b.Context(), Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, k := range map[string]keyer{"all": allOf(), "built-in": builtin.verdicts.Load().cache.key} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				k.of(in)
+			}
+		})
 	}
 }

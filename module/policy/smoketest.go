@@ -209,7 +209,7 @@ func (p *Policy) withGrants(without string) (*Policy, error) {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}
 	// The operator's timeout would pass a slow allow for a refusal.
-	asked := &Policy{query: query, rules: p.rules, depends: p.depends, timeout: smokeTimeout, revision: p.revision}
+	asked := &Policy{query: query, view: p.view, rules: p.rules, depends: p.depends, timeout: smokeTimeout, revision: p.revision}
 	asked.verdicts.Store(newVerdicts(nil))
 	return asked, nil
 }

@@ -18,20 +18,20 @@ import (
 const DefaultCache = 131_072
 
 // verdictCache remembers which verdicts inputs had, of one policy with its data, and is
-// gone with it. Whatever a verdict can depend on is in its key: the whole input, but
-// for members that no rule can reach. A policy that can ask the world has none.
+// gone with it. Whatever a verdict can depend on is in its key. A policy that can ask the world has none.
 type verdictCache struct {
 	key     keyer
 	size    uint32
 	entries *freelru.ShardedLRU[inputKey, uint32]
 }
 
-// newVerdictCache makes a cache of about size verdicts; nil where there must be none.
-func newVerdictCache(size int, depends dependence) *verdictCache {
-	if size <= 0 || depends.world {
+// newVerdictCache makes a cache of about size verdicts; nil where there must be
+// none, since the policy can ask the world.
+func newVerdictCache(size int, world bool, key keyer) *verdictCache {
+	if size <= 0 || world {
 		return nil
 	}
-	c := &verdictCache{key: keyer{requestID: depends.requestID, sessionAge: depends.sessionAge}, size: uint32(min(size, math.MaxInt32))} //nolint:gosec // bounded
+	c := &verdictCache{key: key, size: uint32(min(size, math.MaxInt32))} //nolint:gosec // bounded
 	return c.anew()
 }
 

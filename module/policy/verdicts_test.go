@@ -15,7 +15,7 @@ import (
 // remembered for an input is the verdict of that input, also while all begins anew.
 func TestVerdictsAreBounded(t *testing.T) {
 	var p Policy
-	p.verdicts.Store(newVerdicts(newVerdictCache(1000, dependence{})))
+	p.verdicts.Store(newVerdicts(newVerdictCache(1000, false, keyer{})))
 	var recalled [4]int
 	var group sync.WaitGroup
 	for n := range recalled {

@@ -51,19 +51,16 @@ func (b *bench) scaleInventory(ctx context.Context) (*series, error) {
 // scaleGrants grows the grants, which are data of the policy.
 func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 	s := &series{Name: "grants", Title: "Cost of a request by number of grants", Axis: "grants"}
-	var all []at
-	for _, n := range sizes {
-		subject, err := b.sized(ctx, "seen", n, map[string]string{"policy/data.json": grantsOf(n)})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, at{size: n, subject: subject, crowd: newCrowd(1, scaleCallers, callerCount), clients: b.connections})
-	}
+	files := func(n int) map[string]string { return map[string]string{"policy/data.json": grantsOf(n)} }
+	all, err := b.twoLines(ctx, s, "seen", "never", sizes, files)
 	defer b.dropAll(all)
-	if err := b.twoLines(ctx, s, all); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	next := func(n int) map[string]string { return map[string]string{"policy/data.json": grantsOf(million + n)} }
+	for _, l := range s.Lines { // a rule more is work more; a grant is not
+		s.fact("grants: growth of CPU per request, "+l.Title, l.growth(), maxGrowth)
+	}
+	next := func(n int) map[string]string { return files(million + n) }
 	// The policy follows its files; to ask for it would load it at once.
 	return s, b.largest(ctx, s, all, next, func(s *subject, n int) (bool, error) {
 		loads, err := s.metric(ctx, "caddy_metaguard_policy_loads_total")
@@ -74,33 +71,36 @@ func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 // scalePolicy grows a team's policy: so many rules that refuse, each with its own code.
 func (b *bench) scalePolicy(ctx context.Context) (*series, error) {
 	s := &series{Name: "policy", Title: "Cost of a request by number of rules of the team", Axis: "rules"}
-	var all []at
-	for _, n := range []int{1, 100, 1000} {
-		subject, err := b.sized(ctx, "rego", n, map[string]string{"policy/team.rego": rulesOf(n)})
+	files := func(n int) map[string]string { return map[string]string{"policy/team.rego": rulesOf(n)} }
+	all, err := b.twoLines(ctx, s, "rego", "rego-never", []int{1, 100, 1000}, files)
+	b.dropAll(all)
+	return s, err
+}
+
+// twoLines measures two variants, whose decisions were seen and were not, at all sizes. It
+// gives the first ones, which are still running.
+func (b *bench) twoLines(ctx context.Context, s *series, seen, never string, sizes []int, files func(n int) map[string]string) ([]at, error) {
+	second, all, err := b.grown(ctx, "decisions never seen", always, never, sizes, files)
+	b.dropAll(all)
+	if err != nil {
+		return nil, err
+	}
+	first, all, err := b.grown(ctx, "decisions seen before", again, seen, sizes, files)
+	s.Lines = append(s.Lines, first, second)
+	return all, err
+}
+
+// grown measures a variant at all sizes, and leaves it running.
+func (b *bench) grown(ctx context.Context, title string, from stream, name string, sizes []int, files func(n int) map[string]string) (l line, all []at, err error) {
+	for _, n := range sizes {
+		subject, err := b.sized(ctx, name, n, files(n))
 		if err != nil {
-			return nil, err
+			return l, all, err
 		}
 		all = append(all, at{size: n, subject: subject, crowd: newCrowd(1, scaleCallers, callerCount), clients: b.connections})
 	}
-	defer b.dropAll(all)
-	return s, b.twoLines(ctx, s, all)
-}
-
-func (b *bench) twoLines(ctx context.Context, s *series, all []at) error {
-	for _, of := range []struct {
-		title string
-		from  stream
-	}{{"decisions seen before", again}, {"decisions never seen", always}} {
-		l, err := b.lineOf(ctx, of.title, of.from, all)
-		if err != nil {
-			return err
-		}
-		s.Lines = append(s.Lines, l)
-		if s.Name == "grants" { // a rule more is work more; a grant is not
-			s.fact(s.Name+": growth of CPU per request, "+of.title, l.growth(), maxGrowth)
-		}
-	}
-	return nil
+	l, err = b.lineOf(ctx, title, from, all)
+	return l, all, err
 }
 
 // largest measures the memory of a million entries, and latencies while they are replaced

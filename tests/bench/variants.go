@@ -7,7 +7,7 @@ type stream int
 
 const (
 	again  stream = iota // the crowd, whose decisions were all seen
-	always               // strangers, whose decisions never were
+	always               // strangers, who never asked before
 )
 
 // variant is one row of the table: a proxy, what it is set to do, and who asks it.
@@ -51,13 +51,14 @@ var variants = []variant{
 	{name: plainLogged, title: "the same with an access log", site: plainSite, logs: accessLogger, direct: true},
 	{name: "caddy-log-quiet", title: "the same without what `reverse_proxy` makes for logs in vain", site: plainSite, logs: accessLogger, direct: true, quiet: true},
 	{name: "seen", title: "Metaguard, decisions seen before", site: signed, guarded: true, logs: decisionLogger, files: grants},
-	{name: "never", title: "Metaguard, decisions never seen", site: signed, from: always, guarded: true, logs: decisionLogger, files: grants},
+	{name: "strangers", title: "Metaguard, callers never seen", site: signed, from: always, guarded: true, logs: decisionLogger, files: grants},
+	{name: "never", title: "Metaguard, decisions never seen, each evaluated", site: evaluated, from: always, guarded: true, logs: decisionLogger, files: grants},
 	{name: "address", title: "Metaguard, callers by address", site: addressed, guarded: true, logs: decisionLogger, files: inventory},
 	{name: "nolog", title: "Metaguard, seen, without a log", site: signed, guarded: true, files: grants},
 	{name: "direct", title: "Metaguard, seen, each line of the log written at once", site: signed, guarded: true, logs: decisionLogger, direct: true, files: grants},
 	{name: "events", title: "Metaguard, seen, and OPA's decision events", site: signed, guarded: true, logs: decisionLogger, events: true, files: grants},
 	{name: "rego", title: "Metaguard, seen, and a naive rule of a team", site: signed, guarded: true, logs: decisionLogger, files: naive},
-	{name: "rego-never", title: "the same, decisions never seen", site: signed, from: always, guarded: true, logs: decisionLogger, files: naive},
+	{name: "rego-never", title: "the same, each evaluated", site: evaluated, from: always, guarded: true, logs: decisionLogger, files: naive},
 	{name: "nginx", title: "nginx, `proxy_pass`", needs: []string{"nginx"}},
 	{name: "nginx-opa", title: "nginx, `auth_request` to an OPA server", needs: []string{"nginx", "opa"}},
 	{name: "caddy-opa", title: "Caddy, `forward_auth` to an OPA server", site: forwardAuth, needs: []string{"opa"}},
