@@ -106,9 +106,9 @@ func TestDecideAllocatesNoMore(t *testing.T) {
 		most float64
 		in   *decision.Input
 	}{
-		"an instance reads its own":         {130, instance(decision.KindMetadata, decision.Read)},
-		"an instance writes its password":   {244, instance(decision.KindPassword, decision.Write)},
-		"an instance asks for its password": {366, instance(decision.KindPassword, decision.Read)},
+		"an instance reads its own":         {118, instance(decision.KindMetadata, decision.Read)},
+		"an instance writes its password":   {232, instance(decision.KindPassword, decision.Write)},
+		"an instance asks for its password": {340, instance(decision.KindPassword, decision.Read)},
 	} {
 		if got := testing.AllocsPerRun(100, func() { e.Decide(t.Context(), tt.in) }); got > tt.most {
 			t.Errorf("%s: %v allocations, at most %v", what, got, tt.most)
