@@ -47,11 +47,6 @@ func signed(p *place) string {
 	return guardedSite(p, "identify neutron {\n\t\t\tsecret {env.METAGUARD_NEUTRON_SECRET}\n\t\t}")
 }
 
-// evaluated is signed without a cache of verdicts: strangers may be alike to a policy.
-func evaluated(p *place) string {
-	return strings.Replace(signed(p), "policy policy {", "policy policy {\n\t\t\tcache off", 1)
-}
-
 // builtin is signed with the built-in policy alone, as far as it can be.
 func builtin(p *place) string {
 	return strings.Replace(signed(p), "policy policy {", "policy {", 1)

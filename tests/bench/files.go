@@ -15,6 +15,13 @@ func grants() map[string]string {
 	return map[string]string{"policy/data.json": grantsOf(granted)}
 }
 
+// toldApart has a policy tell all callers apart, by a rule that is asked in refusals only:
+// a verdict is remembered for all that are alike, and a decision never seen would be rare.
+func toldApart(files map[string]string) map[string]string {
+	files["policy/apart.rego"] = "package metaguard.team\n\nstatus := 404 if startswith(input.caller.instance_id, \"-\")\n"
+	return files
+}
+
 // grantsOf gives the first n callers a grant.
 func grantsOf(n int) string {
 	var text strings.Builder

@@ -13,8 +13,8 @@
 // alone and with an OPA server, and Caddy with one. 32 clients with kept connections ask
 // for what 10,000 callers boot with, the callers in a Zipf order, with signatures made
 // beforehand. All get the very same requests, but for the variants whose callers are
-// never the same twice. A policy may not tell such strangers apart, so that decisions
-// that were never seen are those without a cache of verdicts.
+// never the same twice: strangers, and those whom the policy tells apart, so that their
+// decisions were never seen.
 //
 // # What is measured
 //

@@ -80,7 +80,7 @@ func (b *bench) scalePolicy(ctx context.Context) (*series, error) {
 // twoLines measures two variants, whose decisions were seen and were not, at all sizes. It
 // gives the first ones, which are still running.
 func (b *bench) twoLines(ctx context.Context, s *series, seen, never string, sizes []int, files func(n int) map[string]string) ([]at, error) {
-	second, all, err := b.grown(ctx, "decisions never seen", always, never, sizes, files)
+	second, all, err := b.grown(ctx, "decisions never seen", always, never, sizes, func(n int) map[string]string { return toldApart(files(n)) })
 	b.dropAll(all)
 	if err != nil {
 		return nil, err
