@@ -22,10 +22,11 @@ type verdict struct {
 	reason   decision.Reason
 	output   ast.Value
 	// rules can have given it. Where several can, and only a trace tells which, it is
-	// not explained; explains is the verdict of which this one is the explanation.
+	// not explained; explains tells that this one is the explanation of such a one. It does
+	// not name it, which would keep all that were known when that one was.
 	rules     []string
 	explained bool
-	explains  *verdict
+	explains  bool
 	// of has it, under this number.
 	of     *verdicts
 	number uint32
@@ -109,7 +110,7 @@ func (p *Policy) keep(v *verdict) {
 // verdictOf reads an output, which must be a well-formed decision.
 func (p *Policy) verdictOf(output ast.Value, passwordRead bool) (*verdict, error) {
 	v := p.verdicts.Load().find(output, func(v *verdict) bool {
-		return v.explains == nil && (v.decision.Status != emptyStatus || passwordRead)
+		return !v.explains && (v.decision.Status != emptyStatus || passwordRead)
 	})
 	if v != nil {
 		return v, nil
@@ -132,13 +133,13 @@ func (p *Policy) verdictOf(output ast.Value, passwordRead bool) (*verdict, error
 // explained is a verdict of which is known by now which rules gave it.
 func (p *Policy) explained(what *verdict, rules []string) *verdict {
 	known := p.verdicts.Load().find(what.output, func(v *verdict) bool {
-		return v.explains == what && slices.Equal(v.rules, rules)
+		return v.explains && slices.Equal(v.rules, rules)
 	})
 	if known != nil {
 		return known
 	}
 	v := *what
-	v.rules, v.explained, v.explains = rules, true, what
+	v.rules, v.explained, v.explains = rules, true, true
 	p.keep(&v)
 	return &v
 }
