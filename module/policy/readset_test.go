@@ -11,8 +11,6 @@ import (
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-
-	"github.com/metaguard/metaguard/module/decision"
 )
 
 // learned says of each part what a policy learns of it, beside what another does.
@@ -190,33 +188,5 @@ func TestPartsAreTheInput(t *testing.T) {
 	}
 	if len(partPaths) != len(textParts)+len(addressParts)+len(otherParts) || len(textParts) > maxCompared || len(addressParts) > maxCompared {
 		t.Errorf("%d parts", len(partPaths))
-	}
-}
-
-// What a text is looked up in has to be an object, and so has all that is on the way to it:
-// OPA finds the elements of an array by a text, too.
-func TestTables(t *testing.T) {
-	e := engine(t, Config{Paths: []string{dir(t, files{
-		"data.json": `{"lists": {"list": [{"a": 1}], "text": "a", "nothing": null}}`,
-		"team.rego": "package metaguard.team\ndeny contains \"no\" if data.lists.list[\"0\"][input.request.path]\n" +
-			"deny contains \"none\" if data.lists.list[input.request.host]\n" +
-			"deny contains \"never\" if data.lists.text[input.caller.id]\ndeny contains \"nor\" if data.lists.nothing[input.caller.id]\n",
-	})}})
-	p := e.Policy()
-	for range 2 {
-		for _, path := range []string{"b", "a", "c"} {
-			for _, host := range []string{"x", "0", "1"} {
-				in := instance(decision.KindMetadata, decision.Read)
-				in.Request.Path, in.Request.Host = path, host
-				whole, err := InputValue(in)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got, want := e.Decide(t.Context(), in), p.Judge(t.Context(), Query{Input: whole})
-				if got.Err != nil || got.Decision.Allow != want.Decision.Allow || !slices.Equal(got.Decision.Reasons, want.Decision.Reasons) {
-					t.Errorf("%s %s: %+v, want %+v", path, host, got, want)
-				}
-			}
-		}
 	}
 }
