@@ -183,8 +183,9 @@ func TestLogFull(t *testing.T) {
 		)
 		for range 8 {
 			all.Go(func() {
+				mine := result // whose input is made when it is asked for
 				for range room {
-					_, err := e.Record(t.Context(), &result, About{ID: "x"})
+					_, err := e.Record(t.Context(), &mine, About{ID: "x"})
 					mu.Lock()
 					switch {
 					case errors.Is(err, ErrLogFull):
