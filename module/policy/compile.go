@@ -115,7 +115,8 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	}
 	snap.constants = snap.constantsOf(ctx, src.atPace())
 	reads := readSetOf(compiler)
-	snap.view = newInputView(func(part string) bool { return reads[part] != nil })
+	// Claims that cannot be shown are an error, also where no rule reads them.
+	snap.view = newInputView(func(part string) bool { return reads[part] != nil || part == claimsPart })
 	snap.verdicts.Store(newVerdicts(newVerdictCache(s.Cache, snap.depends.world, newKeyer(reads, tree))))
 	snap.warnings = b.unread(data)
 	s.tryOut(ctx, snap, src, Accepted(data), &bad)

@@ -134,9 +134,6 @@ func (r *Result) Input() ast.Value {
 
 // Resource is what the judged request asks for, as far as its input says.
 func (r *Result) Resource() decision.Resource {
-	if r.asked != nil {
-		return r.asked.Resource
-	}
 	return decision.Resource{
 		Kind:   decision.Kind(textAt(r.Input(), names.resource, names.kind)),
 		Action: decision.Action(textAt(r.Input(), names.resource, names.action)),
@@ -144,12 +141,7 @@ func (r *Result) Resource() decision.Resource {
 }
 
 // CallerID is who asked, as far as the input says.
-func (r *Result) CallerID() string {
-	if r.asked != nil {
-		return r.asked.Caller.ID
-	}
-	return textAt(r.Input(), names.caller, names.id)
-}
+func (r *Result) CallerID() string { return textAt(r.Input(), names.caller, names.id) }
 
 // Document is the input as JSON types; nil if there was none.
 func (r *Result) Document() (any, error) {

@@ -33,7 +33,7 @@ func TestEveryFailureDenies(t *testing.T) {
 		// `not` over it allows.
 		"failing function": {"default decision := {\"allow\": false}\ndecision := {\"allow\": true} if not bad\nbad if to_number(input.caller.id) == 1", read, decision.PolicyError, "to_number"},
 		"division by zero": {"default decision := {\"allow\": false}\ndecision := {\"allow\": true} if not bad\nbad if 1 / count(input.caller.roles) > 1", read, decision.PolicyError, "divide by zero"},
-		"bad claim":        {"default decision := {\"allow\": false}\ndecision := {\"allow\": true} if not input.caller.claims.y", claims(map[string]any{"x": func() {}}), decision.PolicyError, "claim"},
+		"bad claim":        {"decision := {\"allow\": true}", claims(map[string]any{"x": func() {}}), decision.PolicyError, "claim"},
 		// The samples are of the kinds metadata and password, so these load.
 		"malformed":              {"default decision := {\"allow\": false}\ndecision := {\"Allow\": true} if input.resource.kind == \"userdata\"", instance(decision.KindUserdata, decision.Read), decision.PolicyMalformed, `"Allow"`},
 		"malformed: more":        {"default decision := {\"allow\": false}\ndecision := {\"allow\": true, \"why\": 1} if input.resource.kind == \"userdata\"", instance(decision.KindUserdata, decision.Read), decision.PolicyMalformed, `"why"`},

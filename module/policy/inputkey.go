@@ -25,7 +25,8 @@ type inputKey [sha256.Size]byte
 type keyer struct {
 	texts     comparedParts[string]
 	addresses comparedParts[netip.Addr]
-	others    []func(keyBuffer, *decision.Input) (keyBuffer, bool)
+	others    []func(keyBuffer, *decision.Input) keyBuffer
+	claims    bool // are part of it
 }
 
 // newKeyer makes a keyer for a policy that learns no more than reads of an input, and has
@@ -49,9 +50,10 @@ func newKeyer(reads readSet, data *branch) keyer {
 		part := &k.addresses.parts[i]
 		part.all = part.all || len(reads[part.name].tables) > 0 // names are texts
 	}
+	k.claims = reads[claimsPart] != nil
 	for _, name := range sortedKeys(otherParts) {
-		if reads[name] != nil {
-			k.others = append(k.others, otherParts[name].key)
+		if key := otherParts[name].key; key != nil && reads[name] != nil {
+			k.others = append(k.others, key)
 		}
 	}
 	return k
@@ -88,16 +90,18 @@ func tablesAt(data *branch, places map[string]ast.Ref) (tables []any, ok bool) {
 	return tables, true
 }
 
-// of is the key of an input; false where it has a claim that has no key.
+// of is the key of an input; false where it has a claim that has no key, also if no rule
+// reads it: one that cannot be shown to a policy is an error for whoever has it.
 func (k *keyer) of(in *decision.Input) (inputKey, bool) {
 	buffer := keyBuffers.Get().(*keyBuffer) //nolint:forcetypeassert // there is nothing else in it
-	b, ok := (*buffer)[:0], true
+	b, ok := (*buffer)[:0].claims(in.Caller.Claims)
+	if !k.claims {
+		b = b[:0]
+	}
 	b = k.texts.write(b, in, keyBuffer.text)
 	b = k.addresses.write(b, in, keyBuffer.address)
-	for _, part := range k.others {
-		if b, ok = part(b, in); !ok {
-			break
-		}
+	for _, write := range k.others {
+		b = write(b, in)
 	}
 	key := inputKey(sha256.Sum256(b))
 	*buffer = b

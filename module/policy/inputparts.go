@@ -11,6 +11,9 @@ import (
 	"github.com/metaguard/metaguard/module/decision"
 )
 
+// claimsPart is the one part that may be impossible to show, or to write into a key.
+const claimsPart = "caller.claims"
+
 // The parts of an input document, by their paths: texts and addresses, of which a policy
 // may need no more than what they equal, and all others.
 var (
@@ -38,51 +41,51 @@ var (
 	}
 	otherParts = map[string]otherPart{
 		"version": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.number(in.Version), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.number(in.Version) },
 			func(_ *terms, in *decision.Input) *ast.Term { return ast.InternedTerm(in.Version) },
 		},
 		"request.segments": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.texts(in.Request.Segments), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.texts(in.Request.Segments) },
 			func(t *terms, in *decision.Input) *ast.Term { return t.texts(in.Request.Segments) },
 		},
 		"request.query": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.query(in.Request.Query), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.query(in.Request.Query) },
 			func(t *terms, in *decision.Input) *ast.Term { return t.query(in.Request.Query) },
 		},
 		"request.headers": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.headers(in.Request.Headers), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.headers(in.Request.Headers) },
 			func(t *terms, in *decision.Input) *ast.Term { return t.headers(in.Request.Headers) },
 		},
 		"request.body": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.body(in.Request.Body), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.body(in.Request.Body) },
 			func(t *terms, in *decision.Input) *ast.Term { return t.body(in.Request.Body) },
 		},
 		"caller.roles": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.texts(in.Caller.Roles), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.texts(in.Caller.Roles) },
 			func(t *terms, in *decision.Input) *ast.Term { return t.texts(in.Caller.Roles) },
 		},
-		"caller.claims": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.claims(in.Caller.Claims) },
+		claimsPart: {
+			nil, // a keyer's own
 			func(t *terms, in *decision.Input) *ast.Term { return t.claims(in.Caller.Claims) },
 		},
 		"caller.process": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.process(in.Caller.Process), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.process(in.Caller.Process) },
 			func(t *terms, in *decision.Input) *ast.Term { return t.process(in.Caller.Process) },
 		},
 		"resource.sensitive": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.flag(in.Resource.Sensitive), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.flag(in.Resource.Sensitive) },
 			func(_ *terms, in *decision.Input) *ast.Term { return ast.InternedTerm(in.Resource.Sensitive) },
 		},
 		"session.present": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.flag(in.Session.Present), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.flag(in.Session.Present) },
 			func(_ *terms, in *decision.Input) *ast.Term { return ast.InternedTerm(in.Session.Present) },
 		},
 		"session.valid": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.flag(in.Session.Valid), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.flag(in.Session.Valid) },
 			func(_ *terms, in *decision.Input) *ast.Term { return ast.InternedTerm(in.Session.Valid) },
 		},
 		"session.age_seconds": {
-			func(b keyBuffer, in *decision.Input) (keyBuffer, bool) { return b.number(in.Session.AgeSeconds), true },
+			func(b keyBuffer, in *decision.Input) keyBuffer { return b.number(in.Session.AgeSeconds) },
 			func(_ *terms, in *decision.Input) *ast.Term { return ast.InternedTerm(in.Session.AgeSeconds) },
 		},
 	}
@@ -90,7 +93,7 @@ var (
 
 // otherPart is a part of another kind: how it is written into a key, and shown.
 type otherPart struct {
-	key  func(keyBuffer, *decision.Input) (keyBuffer, bool)
+	key  func(keyBuffer, *decision.Input) keyBuffer // nil: not here
 	term func(*terms, *decision.Input) *ast.Term
 }
 

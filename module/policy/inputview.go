@@ -87,7 +87,10 @@ func (v *inputView) of(in *decision.Input) (ast.Value, error) {
 	}
 	t := terms{free: make([]ast.Term, 0, min(v.parts, usualTerms))}
 	value := t.parts(v.members, in)
-	return value, t.err
+	if t.err != nil {
+		return nil, t.err
+	}
+	return value, nil
 }
 
 func (t *terms) parts(parts []viewMember, in *decision.Input) ast.Value {

@@ -18,7 +18,8 @@ import (
 const DefaultCache = 131_072
 
 // verdictCache remembers which verdicts inputs had, of one policy with its data, and is
-// gone with it. Whatever a verdict can depend on is in its key. A policy that can ask the world has none.
+// gone with it. Whatever a verdict can depend on is in its key. A policy that can ask the
+// world has none.
 type verdictCache struct {
 	key     keyer
 	size    uint32
@@ -26,7 +27,7 @@ type verdictCache struct {
 }
 
 // newVerdictCache makes a cache of about size verdicts; nil where there must be
-// none, since the policy can ask the world.
+// none: it is off, or the policy can ask the world.
 func newVerdictCache(size int, world bool, key keyer) *verdictCache {
 	if size <= 0 || world {
 		return nil

@@ -187,6 +187,27 @@ func TestAlikeCallersShareVerdicts(t *testing.T) {
 	}
 }
 
+// A claim that cannot be shown to a policy is an error also where no rule reads claims, and
+// where the same caller without it has a verdict already; all others share that one.
+func TestClaimsThatNobodyReads(t *testing.T) {
+	e := engine(t, Config{})
+	ask := func(claim any) Result {
+		in := instance(decision.KindMetadata, decision.Read)
+		in.Caller.Claims = map[string]any{"x": claim}
+		return e.Decide(t.Context(), in)
+	}
+	for _, claim := range []any{"a", "b"} {
+		if r := ask(claim); r.Reason != decision.PolicyAllow || r.Cached != (claim == "b") {
+			t.Errorf("%v: %s, cached %t", claim, r.Reason, r.Cached)
+		}
+	}
+	for range 2 {
+		if r := ask(func() {}); r.Reason != decision.PolicyError || r.Decision.Allow || r.Input() != nil {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
 // What may be said depends on what is asked for, also where no rule looks at it: only who
 // reads a password is told that there is none.
 func TestKindIsInEveryKey(t *testing.T) {
