@@ -55,8 +55,8 @@ func steps(tb testing.TB) map[string]struct {
 	headers := http.Header{"Accept": {"*/*"}, "User-Agent": {"x"}, "Via": {"1.1 Caddy"}, "X-Forwarded-For": {"10.0.0.5"}, "X-Forwarded-Host": nil}
 	request := httptest.NewRequest(http.MethodGet, "/", nil)
 	request.Header = headers
-	asserted := http.Header{}
-	if refusal := x.h.assertion.Set(asserted, x.target); refusal != nil {
+	asserted, refusal := x.h.assertion.Sign(x.target)
+	if refusal != nil {
 		tb.Fatal(refusal)
 	}
 	var end response.AnswerEnd

@@ -147,8 +147,8 @@ func (x *exchange) outgoing(ctx context.Context) (*http.Request, *decision.Refus
 	hop := isolated(ctx)
 	hop.waits, hop.shares = x.match.Wait > 0, x.reusable()
 	if x.h.assertion != nil {
-		hop.asserted = make(http.Header, 3)
-		if refusal := x.h.assertion.Set(hop.asserted, x.target); refusal != nil {
+		var refusal *decision.Refusal
+		if hop.asserted, refusal = x.h.assertion.Sign(x.target); refusal != nil {
 			return nil, refusal
 		}
 	}

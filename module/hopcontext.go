@@ -4,11 +4,12 @@ package module
 
 import (
 	"context"
-	"net/http"
 	"net/netip"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/metaguard/metaguard/module/identity"
 )
 
 // hopContext is the context of a request to the legacy server. It gives it
@@ -21,10 +22,10 @@ type hopContext struct {
 	vars     map[string]any
 	replacer *caddy.Replacer
 
-	asserted http.Header // the signed headers; nil: none
-	source   netip.Addr  // the address to connect from; zero: any
-	waits    bool        // the server keeps the answer back until something changes
-	shares   bool        // the connection may be one that others use, too
+	asserted identity.Asserted // what the server is told of the target; nil: nothing
+	source   netip.Addr        // the address to connect from; zero: any
+	waits    bool              // the server keeps the answer back until something changes
+	shares   bool              // the connection may be one that others use, too
 }
 
 // hopKey is under which a request's context holds the hopContext itself.

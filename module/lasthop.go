@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/metaguard/metaguard/module/decision"
+	"github.com/metaguard/metaguard/module/identity"
 )
 
 // lastHop is the transport below reverse_proxy. It adds the signed headers,
@@ -98,10 +98,10 @@ func (t *lastHop) send(r *http.Request, hop *hopContext) (*http.Response, connUs
 	return answer, connUse{}, err
 }
 
-// signed is the request with further headers. Its own are reverse_proxy's, which
+// signed is the request with the headers of an assertion. Its own are reverse_proxy's, which
 // logs them. Those without a value, which are there for reverse_proxy only, would
 // not be sent.
-func signed(r *http.Request, asserted http.Header) *http.Request {
+func signed(r *http.Request, asserted identity.Asserted) *http.Request {
 	with := *r
 	with.Header = make(http.Header, 8)
 	for name, values := range r.Header {
@@ -109,7 +109,7 @@ func signed(r *http.Request, asserted http.Header) *http.Request {
 			with.Header[name] = values
 		}
 	}
-	maps.Copy(with.Header, asserted)
+	asserted.Set(with.Header)
 	return &with
 }
 

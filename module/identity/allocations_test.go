@@ -23,14 +23,14 @@ func TestSourcesAllocateNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	address, _ := entryOf(7)
-	h, target := make(http.Header, 4), decision.Target{InstanceID: instanceA, ProjectID: tenantA}
+	target := decision.Target{InstanceID: instanceA, ProjectID: tenantA}
 	for name, step := range map[string]struct {
 		most float64
 		run  func()
 	}{
 		"neutron":              {2, func() { _, _ = n.Identify(claimed, loopback) }},
 		"neutron, not claimed": {0, func() { _, _ = n.Identify(unclaimed, loopback) }},
-		"assert neutron":       {2, func() { _ = n.Assertion().Set(h, target) }},
+		"assert neutron":       {2, func() { _, _ = n.Assertion().Sign(target) }},
 		"inventory":            {0, func() { _, _ = inventory.Lookup(address) }},
 	} {
 		if got := testing.AllocsPerRun(200, step.run); got > step.most {

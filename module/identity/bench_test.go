@@ -59,12 +59,12 @@ func BenchmarkNeutronUnclaimed(b *testing.B) {
 	}
 }
 
-func BenchmarkAssertionSet(b *testing.B) {
+func BenchmarkAssertion(b *testing.B) {
 	n := newNeutron(b)
-	h, target := http.Header{}, decision.Target{InstanceID: instanceA, ProjectID: tenantA}
+	target := decision.Target{InstanceID: instanceA, ProjectID: tenantA}
 	b.ReportAllocs()
 	for b.Loop() {
-		if refusal := n.Assertion().Set(h, target); refusal != nil {
+		if _, refusal := n.Assertion().Sign(target); refusal != nil {
 			b.Fatal(refusal)
 		}
 	}

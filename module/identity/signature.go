@@ -82,35 +82,34 @@ func NewAssertion(secret decision.Secret) (*Assertion, error) {
 	return &Assertion{signer: newSigner(secret)}, nil
 }
 
-// Headers lists what Set writes.
-func (*Assertion) Headers() []string {
-	return []string{HeaderInstanceID, HeaderSignature, HeaderTenantID}
-}
+// Asserted is the word about one target: its instance, its project and the
+// signature. nil says nothing.
+type Asserted []string
 
-// Set puts the three signed headers for target into h, in place of any that
-// are there, and removes the two of a metadata provider, for which Nova takes
-// the same signature. Nova needs instance and project both: a target that
-// lacks one, or has a malformed one, is refused with target_unknown, and h then
-// has none of the five.
-func (a *Assertion) Set(h http.Header, target decision.Target) *decision.Refusal {
-	for _, name := range [...]string{HeaderInstanceID, HeaderSignature, HeaderTenantID, HeaderProvider, HeaderProviderSignature} {
-		delete(h, name)
-	}
+// Sign signs for target. Nova needs instance and project both: a target that
+// lacks one, or has a malformed one, is refused with target_unknown.
+func (a *Assertion) Sign(target decision.Target) (Asserted, *decision.Refusal) {
 	switch {
 	case target.InstanceID == "":
-		return decision.Refuse(decision.TargetUnknown, "assert_instance_missing")
+		return nil, decision.Refuse(decision.TargetUnknown, "assert_instance_missing")
 	case !isUUID(target.InstanceID):
-		return decision.Refuse(decision.TargetUnknown, "assert_instance_malformed")
+		return nil, decision.Refuse(decision.TargetUnknown, "assert_instance_malformed")
 	case target.ProjectID == "":
-		return decision.Refuse(decision.TargetUnknown, "assert_project_missing")
+		return nil, decision.Refuse(decision.TargetUnknown, "assert_project_missing")
 	case !validProjectID(target.ProjectID):
-		return decision.Refuse(decision.TargetUnknown, "assert_project_malformed")
+		return nil, decision.Refuse(decision.TargetUnknown, "assert_project_malformed")
 	}
 	var signature [signatureLen]byte
 	a.signer.sign(&signature, target.InstanceID)
-	values := []string{target.InstanceID, target.ProjectID, string(signature[:])}
-	h[HeaderInstanceID] = values[0:1:1]
-	h[HeaderTenantID] = values[1:2:2]
-	h[HeaderSignature] = values[2:3:3]
-	return nil
+	return Asserted{target.InstanceID, target.ProjectID, string(signature[:])}, nil
+}
+
+// Set puts the three headers into h, in place of any that are there, and removes
+// the two of a metadata provider, for which Nova takes the same signature.
+func (s Asserted) Set(h http.Header) {
+	delete(h, HeaderProvider)
+	delete(h, HeaderProviderSignature)
+	h[HeaderInstanceID] = s[0:1:1]
+	h[HeaderTenantID] = s[1:2:2]
+	h[HeaderSignature] = s[2:3:3]
 }

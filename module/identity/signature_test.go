@@ -43,7 +43,7 @@ func TestSignerAgreesWithSign(t *testing.T) {
 	work.Wait()
 }
 
-func TestAssertionSet(t *testing.T) {
+func TestAssertion(t *testing.T) {
 	secret := decision.NewSecret(planted)
 	assertion, err := NewAssertion(secret)
 	if err != nil {
@@ -68,18 +68,19 @@ func TestAssertionSet(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, want := dirty(), http.Header{"Accept": {"*/*"}}
-			refusal := assertion.Set(h, test.target)
+			asserted, refusal := assertion.Sign(test.target)
 			if test.code == "" {
+				asserted.Set(h)
 				want["X-Instance-Id"], want["X-Tenant-Id"] = []string{instanceB}, []string{tenantA}
 				want["X-Instance-Id-Signature"] = []string{Sign(secret, instanceB)}
 				if refusal != nil {
 					t.Fatal(refusal)
 				}
-			} else if refusal == nil || refusal.Code != test.code || refusal.Reason != decision.TargetUnknown {
-				t.Errorf("refusal %v, want target_unknown (%s)", refusal, test.code)
-			}
-			if !reflect.DeepEqual(h, want) {
-				t.Errorf("headers %v, want %v", h, want)
+				if !reflect.DeepEqual(h, want) {
+					t.Errorf("headers %v, want %v", h, want)
+				}
+			} else if asserted != nil || refusal == nil || refusal.Code != test.code || refusal.Reason != decision.TargetUnknown {
+				t.Errorf("%v, refusal %v, want target_unknown (%s)", asserted, refusal, test.code)
 			}
 			noSecret(t, refusal, assertion)
 		})
@@ -90,9 +91,11 @@ func TestAssertionSet(t *testing.T) {
 func TestAssertionIsAccepted(t *testing.T) {
 	n := newNeutron(t)
 	h := http.Header{}
-	if refusal := n.Assertion().Set(h, decision.Target{InstanceID: instanceB, ProjectID: tenantA}); refusal != nil {
+	asserted, refusal := n.Assertion().Sign(decision.Target{InstanceID: instanceB, ProjectID: tenantA})
+	if refusal != nil {
 		t.Fatal(refusal)
 	}
+	asserted.Set(h)
 	if h.Get("X-Instance-ID-Signature") != Sign(decision.NewSecret(planted), instanceB) {
 		t.Error("not signed with the first secret")
 	}

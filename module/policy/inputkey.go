@@ -41,9 +41,7 @@ func newKeyer(reads readSet, data *branch) keyer {
 		tables, ok := tablesAt(data, reads[part.name].tables)
 		part.all = part.all || !ok
 		if len(tables) > 0 {
-			part.knows = func(text string) bool {
-				return slices.ContainsFunc(tables, func(table any) bool { return holds(table, text) })
-			}
+			part.knows = anyOf(tables)
 		}
 	}
 	for i := range k.addresses.parts {
@@ -88,6 +86,28 @@ func tablesAt(data *branch, places map[string]ast.Ref) (tables []any, ok bool) {
 		}
 	}
 	return tables, true
+}
+
+// anyOf tells whether some table has anything under a name.
+func anyOf(tables []any) func(name string) bool {
+	small, large := make(map[string]struct{}), []any(nil)
+	for _, table := range tables {
+		object, ok := table.(ast.Object)
+		if !ok || object.Len() >= tableFrom {
+			large = append(large, table)
+			continue
+		}
+		// OPA would make a value of each name that it looks for.
+		object.Foreach(func(name, _ *ast.Term) {
+			if name, ok := name.Value.(ast.String); ok {
+				small[string(name)] = struct{}{}
+			}
+		})
+	}
+	return func(name string) bool {
+		_, known := small[name]
+		return known || slices.ContainsFunc(large, func(table any) bool { return holds(table, name) })
+	}
 }
 
 // of is the key of an input; false where it has a claim that has no key, also if no rule

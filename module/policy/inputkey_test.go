@@ -172,21 +172,37 @@ func TestClaimsWithoutKey(t *testing.T) {
 	}
 }
 
+// keyers are what makes keys for some policies.
+func keyers(tb testing.TB) map[string]keyer {
+	tb.Helper()
+	of := func(cfg Config) keyer {
+		p, err := Load(tb.Context(), cfg)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return p.verdicts.Load().cache.key
+	}
+	grants := `{"metaguard": {"grants": {"instance_id": {"i": ["password:read"]}, "project_id": {"p": ["password:read"]}}}}`
+	return map[string]keyer{
+		"all":      allOf(),
+		"built-in": of(Config{}),
+		"grants":   of(Config{Paths: []string{dir(tb, files{"data.json": grants})}}),
+	}
+}
+
 // A key costs no memory.
 func TestKeyAllocations(t *testing.T) {
-	in, all := instance(decision.KindMetadata, decision.Read), allOf()
-	if allocated := testing.AllocsPerRun(100, func() { all.of(in) }); allocated > 0 && !raced {
-		t.Errorf("%v allocations", allocated)
+	in := instance(decision.KindMetadata, decision.Read)
+	for name, k := range keyers(t) {
+		if allocated := testing.AllocsPerRun(100, func() { k.of(in) }); allocated > 0 && !raced {
+			t.Errorf("%s: %v allocations", name, allocated)
+		}
 	}
 }
 
 func BenchmarkKey(b *testing.B) {
 	in := instance(decision.KindMetadata, decision.Read)
-	builtin, err := Load(b.Context(), Config{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for name, k := range map[string]keyer{"all": allOf(), "built-in": builtin.verdicts.Load().cache.key} {
+	for name, k := range keyers(b) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
