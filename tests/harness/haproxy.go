@@ -48,7 +48,8 @@ type HAProxy struct {
 	output  *syncBuffer
 }
 
-// StartHAProxy starts an haproxy and waits until it listens on an address.
+// StartHAProxy starts an haproxy and waits until it listens on an address, and on its
+// own socket, which comes after that.
 func StartHAProxy(tb testing.TB, config, ready string) *HAProxy {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -74,12 +75,19 @@ func (h *HAProxy) Run() {
 		h.tb.Fatal(err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", h.ready); err == nil {
-			_ = conn.Close()
+		if listens("tcp", h.ready) && listens("unix", h.stats) {
 			return
 		}
 	}
 	h.tb.Fatalf("HAProxy does not listen on %s:\n%s", h.ready, h.output.String())
+}
+
+func listens(network, address string) bool {
+	conn, err := net.Dial(network, address)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
 }
 
 // Checked gives what its checks found of a server: the state ("UP", "DOWN", …)
@@ -88,7 +96,7 @@ func (h *HAProxy) Checked(backend, server string) (state, check string) {
 	h.tb.Helper()
 	conn, err := net.Dial("unix", h.stats)
 	if err != nil {
-		h.tb.Fatal(err)
+		h.tb.Fatalf("%v\n%s", err, h.output.String())
 	}
 	defer conn.Close()
 	if _, err := io.WriteString(conn, "show stat\n"); err != nil {
