@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/metaguard/metaguard/module/canonical"
@@ -34,7 +35,7 @@ func usualExchange(tb testing.TB) *exchange {
 	const id = "11111111-1111-4111-8111-111111111111"
 	return &exchange{
 		h: &Handler{Mode: modeEnforce, dialect: new(dialect.OpenStack), decisions: zap.NewNop(), events: zap.NewNop(), assertion: assertion},
-		r: r.WithContext(ctx), w: httptest.NewRecorder(), id: newDecisionID(), start: time.Now(),
+		r: r.WithContext(ctx), w: httptest.NewRecorder(), id: uuid.NewString(), start: time.Now(),
 		verdict: decision.Allow, reason: decision.PolicyAllow, outcome: outcomeForwarded, status: 200, judged: true,
 		request: &canonical.Request{Method: "GET", Path: "/openstack/latest/user_data", Segments: []string{"openstack", "latest", "user_data"}},
 		caller:  &decision.Caller{Source: "neutron", ID: "instance:" + id, InstanceID: id, ProjectID: "2", Address: netip.MustParseAddr("10.0.0.5")},
@@ -68,7 +69,7 @@ func steps(tb testing.TB) map[string]struct {
 		most float64
 		run  func()
 	}{
-		"decision id":  {1, func() { _ = newDecisionID() }},
+		"decision id":  {2, func() { _ = uuid.NewString() }},
 		"classify":     {0, func() { _ = x.classify() }},
 		"outgoing":     {19, func() { x.request.Header = nil; _, _ = x.outgoing(x.r.Context()) }},
 		"sign":         {3, func() { sent = signed(request, asserted) }},

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/metaguard/metaguard/module/canonical"
@@ -90,7 +91,7 @@ const (
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{
 		h: h, w: w, r: r,
-		id:      newDecisionID(),
+		id:      uuid.NewString(),
 		start:   time.Now(),
 		verdict: decision.Deny,
 		outcome: outcomeRefused,

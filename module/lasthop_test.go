@@ -7,8 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"testing"
 	"time"
+
+	"github.com/metaguard/metaguard/module/identity"
 )
 
 // What a configuration that is no longer in force leaves behind is closed with the
@@ -83,4 +86,25 @@ func TestRetiredTransportKeepsNoConnection(t *testing.T) {
 	finish(slow)
 	became(http.StateClosed)
 	hop.retire() // twice is once
+}
+
+// Whatever stood in a request, the server is told of the target that was signed for, and
+// the request that reverse_proxy logs is left as it is.
+func TestSigned(t *testing.T) {
+	request := httptest.NewRequest(http.MethodGet, "/", nil)
+	request.Header = http.Header{
+		"Accept": {"*/*"}, "X-Forwarded-Host": nil,
+		"X-Instance-Id": {"another"}, "X-Metadata-Provider": {"p"}, "X-Metadata-Provider-Signature": {"s"},
+	}
+	before := request.Header.Clone()
+	sent := signed(request, identity.Asserted{"instance", "project", "signature"})
+	want := http.Header{
+		"Accept": {"*/*"}, "X-Instance-Id": {"instance"}, "X-Tenant-Id": {"project"}, "X-Instance-Id-Signature": {"signature"},
+	}
+	if !reflect.DeepEqual(sent.Header, want) {
+		t.Errorf("sent %v, want %v", sent.Header, want)
+	}
+	if !reflect.DeepEqual(request.Header, before) {
+		t.Errorf("it became %v", request.Header)
+	}
 }

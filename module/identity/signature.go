@@ -83,7 +83,8 @@ func NewAssertion(secret decision.Secret) (*Assertion, error) {
 }
 
 // Asserted is the word about one target: its instance, its project and the
-// signature. nil says nothing.
+// signature, which is as good as a credential and belongs in no log. nil: there is none,
+// and nothing to [Asserted.Set].
 type Asserted []string
 
 // Sign signs for target. Nova needs instance and project both: a target that
