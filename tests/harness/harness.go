@@ -153,11 +153,13 @@ func (p *Process) Write(name, content string) {
 	}
 }
 
-// Run starts the process and waits until address accepts connections.
+// Run starts the process and waits until address accepts connections, and, on Linux,
+// every other address of the Caddyfile as well.
 func (p *Process) Run(address string) {
 	p.tb.Helper()
+	ready := newReady(p.tb)
 	command := exec.Command(p.binary, "run", "--config", filepath.Join(p.Dir, "Caddyfile"), "--adapter", "caddyfile")
-	command.Env = p.env
+	command.Env = append(ready.env, p.env...)
 	command.Stdout, command.Stderr = p.output, p.output
 	if err := command.Start(); err != nil {
 		p.tb.Fatal(err)
@@ -172,6 +174,9 @@ func (p *Process) Run(address string) {
 		case <-p.done:
 			p.tb.Fatalf("the process ended:\n%s", p.Log())
 		default:
+		}
+		if !ready.done() {
+			return false
 		}
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
