@@ -64,14 +64,13 @@ type loadedBundle struct {
 	revision string
 	roots    []string
 	modules  []file
-	data     map[string]any
+	data     []byte // JSON; empty if it brings none
 	size     int64
 	digest   string
 	served   bool // it is the whole policy of a running server
 }
 
-// readBundles reads all bundles out of the store. The data is the store's own:
-// it must not be used after the transaction.
+// readBundles reads all bundles out of the store.
 func readBundles(ctx context.Context, store storage.Store, txn storage.Transaction) ([]loadedBundle, error) {
 	names, err := bundle.ReadBundleNamesFromStore(ctx, store, txn)
 	if err != nil && !storage.IsNotFound(err) {
@@ -115,7 +114,7 @@ func checkClaimed(ctx context.Context, store storage.Store, txn storage.Transact
 }
 
 func readBundle(ctx context.Context, store storage.Store, txn storage.Transaction, name string) (loadedBundle, error) {
-	b := loadedBundle{name: name, data: map[string]any{}}
+	b := loadedBundle{name: name}
 	var err error
 	if b.roots, err = bundle.ReadBundleRootsFromStore(ctx, store, txn, name); err != nil {
 		return b, fmt.Errorf("reading the roots of bundle %s: %w", name, err)
@@ -152,6 +151,7 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		b.size += int64(len(content))
 		b.modules = append(b.modules, file{name: bundlePrefix + id, rel: id, bytes: content})
 	}
+	data := map[string]any{} // of the store's own values
 	for _, root := range b.roots {
 		path, ok := storage.ParsePath("/" + strings.Trim(root, "/"))
 		if !ok {
@@ -164,21 +164,21 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		if err != nil {
 			return b, fmt.Errorf("reading the data of bundle %s: %w", name, err)
 		}
-		if b.size += sizeOf(value); b.size > maxPolicyBytes {
-			return b, &Error{Findings: []Finding{tooLarge(bundlePrefix + name)}}
-		}
-		putAt(b.data, path, value)
+		putAt(data, path, value)
 	}
-	if b.digest, err = b.contentDigest(); b.revision == "" {
-		b.revision = b.digest[:min(len(b.digest), 12)]
+	if err := b.take(data); err != nil {
+		return b, err
 	}
-	return b, err
+	if b.digest = b.contentDigest(); b.revision == "" {
+		b.revision = b.digest[:12]
+	}
+	return b, nil
 }
 
 // checkManifest refuses roots that are not a team's, and other Rego.
 func (b *loadedBundle) checkManifest(ctx context.Context, store storage.Store, txn storage.Transaction) error {
-	if found := findings(b.checkRoots()); len(found) > 0 {
-		return found.err()
+	if found := b.checkRoots(); len(found) > 0 {
+		return &Error{Findings: found}
 	}
 	manifest, err := store.Read(ctx, txn, bundle.ManifestStoragePath(b.name))
 	if err != nil {
@@ -195,7 +195,10 @@ func (b *loadedBundle) checkManifest(ctx context.Context, store storage.Store, t
 	if err := json.Unmarshal(encoded, &versions); err != nil {
 		return fmt.Errorf("reading the manifest of bundle %s: %w", b.name, err)
 	}
-	return findings(checkVersions(b.name, versions.All, versions.Files)).err()
+	if found := checkVersions(b.name, versions.All, versions.Files); len(found) > 0 {
+		return &Error{Findings: found}
+	}
+	return nil
 }
 
 // checkRoots refuses roots that are not a team's.
@@ -253,17 +256,34 @@ func (b *loadedBundle) replaces() bool {
 	})
 }
 
+// take keeps the bundle's data as text, of which large objects become tables.
+func (b *loadedBundle) take(data map[string]any) (err error) {
+	if len(data) == 0 {
+		return nil
+	}
+	if b.data, err = json.Marshal(data); err != nil {
+		return fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
+	}
+	if b.size += int64(len(b.data)); b.size > maxPolicyBytes {
+		return &Error{Findings: []Finding{tooLarge(bundlePrefix + b.name)}}
+	}
+	return nil
+}
+
 // contentDigest names what is in a bundle, whatever its revision says.
-func (b *loadedBundle) contentDigest() (string, error) {
+func (b *loadedBundle) contentDigest() string {
 	h := sha256.New()
 	for _, f := range b.modules {
 		_, _ = io.WriteString(h, f.rel+"\x00")
 		_, _ = h.Write(f.bytes)
 	}
-	if err := json.NewEncoder(h).Encode(b.data); err != nil {
-		return "", fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
+	data := b.data
+	if len(data) == 0 {
+		data = []byte("{}")
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	_, _ = h.Write(data)
+	_, _ = io.WriteString(h, "\n") // so that replicas of earlier releases give the same
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // bundleRevisions are the revisions of all bundles, by name.
@@ -276,28 +296,6 @@ func (s *source) bundleRevisions() map[string]string {
 		revisions[b.name] = b.revision
 	}
 	return revisions
-}
-
-// sizeOf is about how long a document is as JSON.
-func sizeOf(value any) int64 {
-	switch value := value.(type) {
-	case map[string]any:
-		size := int64(2)
-		for name, member := range value {
-			size += int64(len(name)) + 4 + sizeOf(member)
-		}
-		return size
-	case []any:
-		size := int64(2)
-		for _, item := range value {
-			size += 1 + sizeOf(item)
-		}
-		return size
-	case string:
-		return int64(len(value)) + 2
-	default:
-		return 8
-	}
 }
 
 // putAt puts a value at a path of an object.

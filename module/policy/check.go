@@ -3,7 +3,6 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -91,15 +90,11 @@ func (b *content) checkShadows(c *ast.Compiler, bad *findings) {
 		if node == nil {
 			continue
 		}
-		line, col := doc.locate(path)
 		where := ""
 		if len(node.Values) > 0 {
 			where = " (" + node.Values[0].Loc().String() + ")"
 		}
-		*bad = append(*bad, Finding{
-			File: doc.name, Line: line, Col: col, Code: CodeDataShadowsPolicy,
-			Message: fmt.Sprintf("%s is a place of rules%s, so it cannot hold data", dataPath(path), where),
-		})
+		doc.refuse(bad, CodeDataShadowsPolicy, path, "", "%s is a place of rules%s, so it cannot hold data", dataPath(path), where)
 	}
 }
 
@@ -166,7 +161,7 @@ func (s *settings) checkReachable(c *ast.Compiler, b *content, bad *findings) {
 }
 
 // unread finds data at the top that no rule reads.
-func (b *content) unread(data map[string]any) []Finding {
+func (b *content) unread(data map[string]any) (unread findings) {
 	read := map[string]bool{"metaguard": true}
 	everything := false
 	note := func(ref ast.Ref) bool {
@@ -187,22 +182,18 @@ func (b *content) unread(data map[string]any) []Finding {
 		}
 	}
 	if everything {
-		return nil
+		return unread
 	}
-	var unread []Finding
 	for _, name := range sortedKeys(data) {
 		if read[name] {
 			continue
 		}
-		finding := Finding{Code: CodeDataUnread, Message: fmt.Sprintf("no rule reads data.%s", name), Hint: "take it out, or move it to where a rule reads it"}
 		for _, doc := range b.docs {
 			if _, ok := doc.root[name]; ok {
-				finding.File = doc.name
-				finding.Line, finding.Col = doc.locate([]string{name})
+				doc.refuse(&unread, CodeDataUnread, []string{name}, "take it out, or move it to where a rule reads it", "no rule reads data.%s", name)
 				break
 			}
 		}
-		unread = append(unread, finding)
 	}
 	return unread
 }

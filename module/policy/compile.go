@@ -14,10 +14,9 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
-)
 
-// maxErrors bounds how much one load can complain.
-const maxErrors = 100
+	"github.com/metaguard/metaguard/module/pace"
+)
 
 // content is what was read, parsed.
 type content struct {
@@ -47,7 +46,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	}
 	var bad findings
 	if src.size() > maxPolicyBytes {
-		bad = append(bad, tooLarge("all of it together"))
+		bad.add(tooLarge("all of it together"))
 		return nil, bad.err()
 	}
 	b := s.parse(src, &bad)
@@ -74,7 +73,7 @@ func (s *settings) compile(ctx context.Context, src *source, p *printer) (snap *
 	}
 	s.checkEntrypoint(compiler, b, &bad)
 	b.checkShadows(compiler, &bad)
-	if len(bad) == 0 && !src.partial {
+	if bad.count() == 0 && !src.partial {
 		s.checkReachable(compiler, b, &bad)
 	}
 	if err := bad.err(); err != nil {
@@ -129,7 +128,7 @@ func (s *settings) tryOut(ctx context.Context, p *Policy, src *source, accepted 
 	case src.partial:
 		return
 	case s.reachesOut:
-		p.warnings = append(p.warnings, Finding{
+		p.warnings.add(Finding{
 			Code: CodeSmokeTest, Message: "the smoke test was left out, since allow_builtins lets the policy reach out of the process",
 		})
 		return
@@ -137,7 +136,7 @@ func (s *settings) tryOut(ctx context.Context, p *Policy, src *source, accepted 
 		return // the built-in policy itself
 	}
 	p.try(ctx, bad)
-	if len(s.Samples) > 0 && len(*bad) == 0 {
+	if len(s.Samples) > 0 && bad.count() == 0 {
 		p.smokeTest(ctx, s.Samples, src.atPace(), accepted, bad)
 	}
 }
@@ -163,7 +162,7 @@ func (s *settings) parse(src *source, bad *findings) *content {
 		b.replaced = b.replaced || module.Package.Path.Equal(metaguardPackage)
 	}
 	for i := range src.bundles {
-		s.parseBundle(&src.bundles[i], b, bad)
+		s.parseBundle(&src.bundles[i], b, src.atPace(), bad)
 	}
 	for _, f := range builtin() {
 		module, err := s.parseModule(&f)
@@ -218,7 +217,7 @@ func (s *settings) checkSystem(b *content, src *source, bad *findings) {
 	local := b.localSystem(src)
 	for i := range src.bundles {
 		if len(local) > 0 && slices.ContainsFunc(src.bundles[i].roots, isSystemRoot) {
-			*bad = append(*bad, Finding{
+			bad.add(Finding{
 				File: bundlePrefix + src.bundles[i].name, Code: CodeBundleRefused,
 				Message: "the bundle brings system/log, which would erase the rules in " + local[0].name, Hint: "keep them in one place",
 			})
@@ -231,7 +230,7 @@ func (s *settings) checkSystem(b *content, src *source, bad *findings) {
 }
 
 // parseBundle adds what a bundle brings.
-func (s *settings) parseBundle(from *loadedBundle, b *content, bad *findings) {
+func (s *settings) parseBundle(from *loadedBundle, b *content, p *pace.Pace, bad *findings) {
 	b.replaced = b.replaced || from.replaces()
 	for i := range from.modules {
 		f := &from.modules[i]
@@ -242,9 +241,17 @@ func (s *settings) parseBundle(from *loadedBundle, b *content, bad *findings) {
 		}
 		b.add(f.name, module)
 	}
-	if len(from.data) > 0 {
-		b.docs = append(b.docs, document{file: &file{name: bundlePrefix + from.name}, root: from.data})
+	if len(from.data) == 0 {
+		return
 	}
+	name := bundlePrefix + from.name
+	data, _, _, err := parseJSON(from.data, p)
+	if err != nil {
+		bad.add(Finding{File: name, Code: CodeDataInvalid, Message: err.Error()})
+		return
+	}
+	root, _ := objectOf(data)
+	b.docs = append(b.docs, document{file: &file{name: name}, root: root})
 }
 
 func (s *settings) parseModule(f *file) (*ast.Module, error) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +38,7 @@ type Policy struct {
 	files      int
 	sources    []file // the operator's rules
 	replaces   bool   // they replace the built-in ones
-	warnings   []Finding
+	warnings   findings
 	// depends is what its answers can depend on. Answers of the world are recorded.
 	depends dependence
 	// view is what its rules can reach of an input.
@@ -73,7 +72,7 @@ func Load(ctx context.Context, cfg Config, opts ...Option) (*Policy, error) {
 func (p *Policy) Revision() string { return p.revision }
 
 // Warnings are findings that are no reason to refuse the policy.
-func (p *Policy) Warnings() []Finding { return slices.Clone(p.warnings) }
+func (p *Policy) Warnings() []Finding { return p.warnings.list() }
 
 // Query is one question to a policy.
 type Query struct {
@@ -316,7 +315,7 @@ func (p *Policy) try(ctx context.Context, bad *findings) {
 	for _, in := range samples() {
 		result := p.Decide(ctx, in)
 		if result.Reason == decision.PolicyMalformed {
-			*bad = append(*bad, Finding{
+			bad.add(Finding{
 				Code: CodeDecisionMalformed,
 				Message: fmt.Sprintf("the decision for %s of the kind %s is malformed: %v",
 					in.Resource.Action, in.Resource.Kind, result.Err),

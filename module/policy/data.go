@@ -4,18 +4,14 @@ package policy
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/util"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/metaguard/metaguard/module/pace"
@@ -25,44 +21,37 @@ import (
 type document struct {
 	*file
 	root map[string]any
+	// yaml is the file as YAML, for places in it.
+	yaml func() *yaml.Node
 }
 
 // parseData parses a data file. JSON with a name twice and YAML with a second
 // document are errors: parsers drop one of the two without a word.
 func parseData(f *file, p *pace.Pace, bad *findings) (document, bool) {
-	var (
-		value any
-		err   error
-	)
-	if strings.HasSuffix(f.name, ".json") {
-		var line, col int
-		if value, line, col, err = parseJSON(f.bytes, p); err != nil {
-			*bad = append(*bad, Finding{File: f.name, Line: line, Col: col, Code: CodeDataInvalid, Message: err.Error()})
-			return document{}, false
-		}
-	} else {
-		if line, yamlErr := checkYAML(f.bytes); yamlErr != nil {
-			*bad = append(*bad, Finding{File: f.name, Line: line, Code: CodeDataInvalid, Message: yamlErr.Error()})
-			return document{}, false
-		}
-		err = util.Unmarshal(f.bytes, &value)
-	}
-	if err != nil {
-		*bad = append(*bad, Finding{File: f.name, Code: CodeDataInvalid, Message: err.Error()})
+	refuse := func(line, col int, message string) (document, bool) {
+		bad.add(Finding{File: f.name, Line: line, Col: col, Code: CodeDataInvalid, Message: message})
 		return document{}, false
+	}
+	text := f.bytes
+	if !f.isJSON() {
+		var line int
+		var err error
+		if text, line, err = jsonOfYAML(text); err != nil {
+			return refuse(line, 0, err.Error())
+		}
+	}
+	value, line, col, err := parseJSON(text, p)
+	if err != nil {
+		return refuse(line, col, err.Error())
 	}
 	if kindOf(value) != "an object" {
-		*bad = append(*bad, Finding{
-			File: f.name, Line: 1, Code: CodeDataInvalid,
-			Message: "a data document must be an object at the top, this one is " + kindOf(value),
-		})
-		return document{}, false
+		return refuse(1, 0, "a data document must be an object at the top, this one is "+kindOf(value))
 	}
 	for _, name := range slices.Backward(f.prefix) {
 		value = map[string]any{name: value}
 	}
 	root, _ := objectOf(value)
-	return document{file: f, root: root}, true
+	return document{file: f, root: root, yaml: sync.OnceValue(f.yamlNode)}, true
 }
 
 func lineCol(content []byte, offset int64) (line, col int) {
@@ -70,54 +59,55 @@ func lineCol(content []byte, offset int64) (line, col int) {
 	return 1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:unmarshal errors:\s*)?line (\d+): `)
-
-// checkYAML finds second documents and names that appear twice.
-func checkYAML(content []byte) (line int, err error) {
-	dec := yaml.NewDecoder(bytes.NewReader(content))
-	var first any
-	err = dec.Decode(&first)
-	if err == nil {
-		var next yaml.Node
-		if err = dec.Decode(&next); err == io.EOF { //nolint:errorlint // documented to be io.EOF itself
-			return 0, nil
-		}
-		if err == nil {
-			return next.Line, errors.New("there is a second document in this file, which would be ignored")
-		}
+// refuse says what is wrong at a place of the document.
+func (d document) refuse(bad *findings, code string, path []string, hint, format string, args ...any) {
+	finding := Finding{File: d.name, Code: code, Message: fmt.Sprintf(format, args...), Hint: hint}
+	if !bad.full() {
+		finding.Line, finding.Col = d.locate(path)
 	}
-	if err == io.EOF { //nolint:errorlint // as above
-		return 1, errors.New("the document is empty")
-	}
-	// The parser leaves the first line unnamed.
-	line = 1
-	text := err.Error()
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		text = text[len(m[0]):]
-	}
-	return line, errors.New("not YAML: " + strings.TrimPrefix(text, "yaml: "))
+	bad.add(finding)
 }
 
 // locate finds the line of the member that path leads to in the file itself;
 // 0 if it cannot be told.
 func (d document) locate(path []string) (line, col int) {
-	if len(path) < len(d.prefix) {
+	if len(path) < len(d.prefix) || len(d.bytes) == 0 {
 		return 0, 0
 	}
-	path = path[len(d.prefix):]
-	if !strings.HasSuffix(d.name, ".json") {
-		var doc yaml.Node
-		if yaml.Unmarshal(d.bytes, &doc) != nil || len(doc.Content) == 0 {
-			return 0, 0
-		}
-		return locateYAML(doc.Content[0], path)
+	if !d.isJSON() {
+		return locateYAML(d.yaml(), path[len(d.prefix):])
 	}
+	if at, ok := d.tablePlace(path); ok {
+		return lineCol(d.bytes, int64(at))
+	}
+	return locateJSON(d.bytes, path[len(d.prefix):])
+}
+
+// tablePlace is where a member stands of a large object, which knows it.
+func (d document) tablePlace(path []string) (at uint32, ok bool) {
+	var in any = d.root
+	for i, name := range path {
+		switch object := in.(type) {
+		case map[string]any:
+			in = object[name]
+		case *table:
+			if i == len(path)-1 {
+				return object.find(name)
+			}
+			return 0, false
+		default:
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
+func locateJSON(text []byte, path []string) (line, col int) {
 	pointer := jsontext.Pointer("")
 	for _, name := range path {
 		pointer = pointer.AppendToken(name)
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(d.bytes))
+	dec := jsontext.NewDecoder(bytes.NewReader(text))
 	for {
 		token, err := dec.ReadToken()
 		if err != nil {
@@ -129,26 +119,9 @@ func (d document) locate(path []string) (line, col int) {
 			if token.Kind() == '"' {
 				start -= int64(len(token.String())) + 2
 			}
-			return lineCol(d.bytes, max(start, 0))
+			return lineCol(text, max(start, 0))
 		}
 	}
-}
-
-func locateYAML(node *yaml.Node, path []string) (line, col int) {
-	line, col = node.Line, node.Column
-	for _, name := range path {
-		found := false
-		for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
-			if key := node.Content[i]; key.Value == name {
-				line, col, node, found = key.Line, key.Column, node.Content[i+1], true
-				break
-			}
-		}
-		if !found {
-			break
-		}
-	}
-	return line, col
 }
 
 // merge puts all documents together; two files must not disagree.
@@ -172,12 +145,8 @@ func merge(docs []document, bad *findings) map[string]any {
 				break
 			}
 		}
-		line, col := doc.locate(conflict)
-		*bad = append(*bad, Finding{
-			File: doc.name, Line: line, Col: col, Code: CodeDataConflict,
-			Message: fmt.Sprintf("%s is also in %s", dataPath(conflict), other),
-			Hint:    "only objects are merged; each value belongs in one file",
-		})
+		doc.refuse(bad, CodeDataConflict, conflict, "only objects are merged; each value belongs in one file",
+			"%s is also in %s", dataPath(conflict), other)
 	}
 	return merged
 }

@@ -41,6 +41,7 @@ const (
 	CodeBundleRefused     = "bundle_refused"
 	CodeTooLarge          = "too_large"
 	CodeOPAConfig         = "opa_config"
+	CodeMore              = "more"
 	CodeInternal          = "internal"
 )
 
@@ -94,8 +95,35 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// findings collects what is wrong.
-type findings []Finding
+// findings collects what is wrong: the first of it, and how much more there is. Where a
+// level is missing in the data of a million callers, that is a million times wrong.
+type findings struct {
+	first []Finding
+	more  int
+}
+
+const (
+	// maxErrors is how many findings one load has, besides that there are more.
+	maxErrors = 100
+	// maxMessage is how long a message is, which can have a name of the data in it.
+	maxMessage = 2 << 10
+)
+
+func (f *findings) add(finding Finding) {
+	if f.full() {
+		f.more++
+		return
+	}
+	if len(finding.Message) > maxMessage {
+		finding.Message = strings.ToValidUTF8(finding.Message[:maxMessage], "") + "…"
+	}
+	f.first = append(f.first, finding)
+}
+
+// full tells that the place of another finding need not be sought.
+func (f *findings) full() bool { return len(f.first) == maxErrors }
+
+func (f *findings) count() int { return len(f.first) + f.more }
 
 // at adds a finding at a place in Rego source; loc may be nil.
 func (f *findings) at(loc *ast.Location, code, hint, format string, args ...any) {
@@ -103,15 +131,21 @@ func (f *findings) at(loc *ast.Location, code, hint, format string, args ...any)
 	if loc != nil {
 		finding.File, finding.Line, finding.Col = loc.File, loc.Row, loc.Col
 	}
-	*f = append(*f, finding)
+	f.add(finding)
 }
 
-// err gives all findings as one *Error, sorted and each once, or nil.
-func (f findings) err() error {
-	if len(f) == 0 {
+// err gives all findings as one *Error, or nil.
+func (f *findings) err() error {
+	if f.count() == 0 {
 		return nil
 	}
-	slices.SortStableFunc(f, func(a, b Finding) int {
+	return &Error{Findings: f.list()}
+}
+
+// list gives all findings, sorted and each once.
+func (f *findings) list() []Finding {
+	list := slices.Clone(f.first)
+	slices.SortStableFunc(list, func(a, b Finding) int {
 		return cmp.Or(
 			cmp.Compare(ownRank(a.File), ownRank(b.File)),
 			strings.Compare(a.File, b.File),
@@ -119,13 +153,21 @@ func (f findings) err() error {
 			cmp.Compare(a.Col, b.Col),
 		)
 	})
-	return &Error{Findings: slices.Compact(f)}
+	list = slices.Compact(list)
+	if f.more > 0 {
+		list = append(list, Finding{Code: CodeMore, Message: fmt.Sprintf("%d more findings are left out", f.more)})
+	}
+	return list
 }
 
 // ownRank puts the operator's files before the built-in ones: OPA often blames
 // the first of two files that disagree, and the operator can change only one.
+// What is in no file comes last.
 func ownRank(file string) int {
-	if strings.HasPrefix(file, builtinPrefix) {
+	switch {
+	case file == "":
+		return 2
+	case strings.HasPrefix(file, builtinPrefix):
 		return 1
 	}
 	return 0
@@ -143,7 +185,7 @@ func (f *findings) addOPA(err error, s *settings) {
 	case errors.As(err, &one):
 		f.addOne(one, s)
 	case err != nil:
-		*f = append(*f, Finding{Code: CodeInternal, Message: err.Error()})
+		f.add(Finding{Code: CodeInternal, Message: err.Error()})
 	}
 }
 

@@ -36,17 +36,17 @@ func CheckBundles(cfg Config) ([]Finding, error) {
 			continue // no bundle
 		}
 		if err != nil {
-			bad = append(bad, unreadable(name, err))
+			bad.add(unreadable(name, err))
 			continue
 		}
 		s.checkBundle(path, display(name), raw, &bad)
 	}
-	return bad, nil
+	return bad.list(), nil
 }
 
 func (s *settings) checkBundle(path, name string, raw []byte, bad *findings) {
 	if _, line, col, err := parseJSON(raw, new(pace.Pace)); err != nil {
-		*bad = append(*bad, Finding{File: name, Line: line, Col: col, Code: CodeBundleRefused, Message: err.Error()})
+		bad.add(Finding{File: name, Line: line, Col: col, Code: CodeBundleRefused, Message: err.Error()})
 		return
 	}
 	var manifest struct {
@@ -55,7 +55,7 @@ func (s *settings) checkBundle(path, name string, raw []byte, bad *findings) {
 		Versions map[string]int `json:"file_rego_versions"`
 	}
 	if err := json.Unmarshal(raw, &manifest); err != nil {
-		*bad = append(*bad, Finding{File: name, Code: CodeBundleRefused, Message: fmt.Sprintf("the manifest cannot be read: %v", err)})
+		bad.add(Finding{File: name, Code: CodeBundleRefused, Message: fmt.Sprintf("the manifest cannot be read: %v", err)})
 		return
 	}
 	b := loadedBundle{name: filepath.Base(path), roots: []string{""}}
@@ -64,34 +64,28 @@ func (s *settings) checkBundle(path, name string, raw []byte, bad *findings) {
 	}
 	for _, finding := range slices.Concat(b.checkRoots(), checkVersions(b.name, manifest.Version, manifest.Versions)) {
 		finding.File = name
-		*bad = append(*bad, finding)
+		bad.add(finding)
 	}
-	if len(*bad) > 0 {
+	if bad.count() > 0 {
 		return
 	}
 	src, err := read([]string{path}, new(pace.Pace))
 	if err != nil {
 		return // the policy's own check says it
 	}
-	outside := func(file string, line int, what string) {
-		*bad = append(*bad, Finding{
-			File: file, Line: line, Code: CodeBundleRefused,
-			Message: fmt.Sprintf("%s lies outside of the bundle's roots (%s)", what, strings.Join(b.roots, " ")),
-			Hint:    "add a root to .manifest, or take it out",
-		})
-	}
+	const outside, hint = "%s lies outside of the bundle's roots (%s)", "add a root to .manifest, or take it out"
+	roots := strings.Join(b.roots, " ")
 	var ignored findings
 	parsed := s.parse(src, &ignored) // what does not parse is the policy's own check's
 	for _, module := range parsed.ownModules() {
 		if path := slashed(module.Package.Path); !b.holds(path) {
-			outside(module.Package.Location.File, module.Package.Location.Row, "package "+packageName(module.Package.Path))
+			bad.at(module.Package.Location, CodeBundleRefused, hint, outside, "package "+packageName(module.Package.Path), roots)
 		}
 	}
 	for _, doc := range parsed.docs {
 		for _, path := range leaves(doc.root, nil) {
 			if !b.holds(strings.Join(path, "/")) {
-				line, _ := doc.locate(path)
-				outside(doc.name, line, dataPath(path))
+				doc.refuse(bad, CodeBundleRefused, path, hint, outside, dataPath(path), roots)
 			}
 		}
 	}

@@ -24,8 +24,8 @@ func TestCheckBundles(t *testing.T) {
 		"an old file":   {files{".manifest": `{"roots": ["metaguard/team"], "file_rego_versions": {"/a.rego": 0}}`, "team.rego": rule}, []string{".manifest: /a.rego of the bundle is written in Rego v0"}},
 		"not JSON":      {files{".manifest": "{\n\"roots\": [}", "team.rego": rule}, []string{".manifest:2"}},
 		"not a list":    {files{".manifest": `{"roots": 7}`, "team.rego": rule}, []string{".manifest: the manifest cannot be read"}},
-		"rules outside": {files{".manifest": `{"roots": ["metaguard/grants"]}`, "team.rego": rule}, []string{"team.rego:1: package metaguard.team lies outside"}},
-		"data outside":  {files{".manifest": `{"roots": ["metaguard/team"]}`, "team.rego": rule, "data.json": "{\n\"own\": {\"a\": 1}}"}, []string{"data.json:2: data.own.a lies outside"}},
+		"rules outside": {files{".manifest": `{"roots": ["metaguard/grants"]}`, "team.rego": rule}, []string{"team.rego:1:1: package metaguard.team lies outside"}},
+		"data outside":  {files{".manifest": `{"roots": ["metaguard/team"]}`, "team.rego": rule, "data.json": "{\n\"own\": {\"a\": 1}}"}, []string{"data.json:2:9: data.own.a lies outside"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			found, err := CheckBundles(Config{Paths: []string{dir(t, test.content)}})

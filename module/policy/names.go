@@ -19,11 +19,7 @@ var ownData = []string{"grants", "settings"}
 // checkNames refuses data that the built-in policy would not read.
 func (d document) checkNames(p *pace.Pace, bad *findings) {
 	refuse := func(path []string, hint, format string, args ...any) {
-		line, col := d.locate(path)
-		*bad = append(*bad, Finding{
-			File: d.name, Line: line, Col: col, Code: CodeDataUnknownName,
-			Message: fmt.Sprintf(format, args...), Hint: hint,
-		})
+		d.refuse(bad, CodeDataUnknownName, path, hint, format, args...)
 	}
 	for _, name := range sortedKeys(d.root) {
 		if slices.Contains(ownData, name) {
@@ -70,11 +66,7 @@ func (d document) checkNames(p *pace.Pace, bad *findings) {
 func (d document) checkSettings(settings any, bad *findings) {
 	at := []string{"metaguard", "settings"}
 	refuse := func(path []string, hint, format string, args ...any) {
-		line, col := d.locate(path)
-		*bad = append(*bad, Finding{
-			File: d.name, Line: line, Col: col, Code: CodeSettingsInvalid,
-			Message: fmt.Sprintf(format, args...), Hint: hint,
-		})
+		d.refuse(bad, CodeSettingsInvalid, path, hint, format, args...)
 	}
 	object, ok := objectOf(settings)
 	if !ok {
@@ -122,11 +114,7 @@ func Accepted(data map[string]any) []string {
 func (d document) checkGrants(grants any, p *pace.Pace, bad *findings) {
 	at := []string{"metaguard", "grants"}
 	refuse := func(path []string, hint, format string, args ...any) {
-		line, col := d.locate(path)
-		*bad = append(*bad, Finding{
-			File: d.name, Line: line, Col: col, Code: CodeGrantInvalid,
-			Message: fmt.Sprintf(format, args...), Hint: hint,
-		})
+		d.refuse(bad, CodeGrantInvalid, path, hint, format, args...)
 	}
 	attributes, ok := objectOf(grants)
 	if !ok {
@@ -157,11 +145,7 @@ func (d document) checkGrants(grants any, p *pace.Pace, bad *findings) {
 				wrong[holder] = why
 			}
 		}
-		for i, holder := range sortedKeys(wrong) {
-			if i == maxErrors { // each is sought in the text
-				refuse(path, "", "%s has %d more grants that mean nothing", dataPath(path), len(wrong)-i)
-				break
-			}
+		for _, holder := range sortedKeys(wrong) {
 			path := append(slices.Clone(path), holder)
 			refuse(path, `write it as ["password:read"]`, "%s %s", dataPath(path), wrong[holder])
 		}

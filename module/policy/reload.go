@@ -184,7 +184,7 @@ func (e *Engine) take(ctx context.Context, start time.Time, src *source, complet
 		return
 	}
 	e.swap(compiled)
-	e.report(LoadEvent{Revision: compiled.revision, Warnings: compiled.warnings, Duration: time.Since(start)})
+	e.report(LoadEvent{Revision: compiled.revision, Warnings: compiled.Warnings(), Duration: time.Since(start)})
 }
 
 // adopt compiles what OPA is about to commit, commits it, and makes it live at
@@ -226,7 +226,7 @@ func (e *Engine) adopt(ctx context.Context, bundles []loadedBundle, activation b
 func (e *Engine) adopted(start time.Time, compiled *Policy) {
 	e.swap(compiled)
 	e.note(ofRemoval, nil)
-	e.report(LoadEvent{Revision: compiled.revision, Warnings: compiled.warnings, Duration: time.Since(start)})
+	e.report(LoadEvent{Revision: compiled.revision, Warnings: compiled.Warnings(), Duration: time.Since(start)})
 	if e.failed != "" {
 		e.loadAgain() // what did not go with the old bundles may go with these
 	}

@@ -231,6 +231,30 @@ func TestTooMuchDataInABundle(t *testing.T) {
 	eventually(t, "the bundle is refused", func() bool { return strings.Contains(e.Status().LastError, "1 MiB") })
 }
 
+// Many grants in a bundle are kept as in a file, also after a part of them was replaced.
+// A bundle that does not say its revision has one of its content, which no release changes.
+func TestManyGrantsInABundle(t *testing.T) {
+	s := newBundleServer(t)
+	s.put("grants.tar.gz", tarball(t, files{
+		".manifest": `{"roots": ["metaguard/grants", "own"]}`,
+		"data.json": strings.TrimSuffix(largeGrants(""), "}") + `, "own": {"a": "<&>"}}`,
+	}))
+	e := remoteEngine(t, Config{OPA: opaFile(t, s, `"bundles": {"grants": {"service": "s", "resource": "grants.tar.gz"`+fast+`}}`)})
+	eventually(t, "the bundle is live", func() bool { return e.Policy() != nil })
+	if p := e.Policy(); grantsOf(t, p).count != 2*tableFrom+1 || p.Revision() != "grants@64c6b9450369" {
+		t.Errorf("%d grants of the revision %s", grantsOf(t, p).count, p.Revision())
+	}
+	in := instance(decision.KindPassword, decision.Read)
+	s.put("grants.tar.gz", tarball(t, files{
+		".manifest":  `{"revision": "g2", "roots": ["metaguard/grants", "own"]}`,
+		"patch.json": `{"data": [{"op": "upsert", "path": "/metaguard/grants/instance_id/` + in.Caller.InstanceID + `", "value": ["password:read"]}]}`,
+	}))
+	eventually(t, "the delta is live", func() bool { return e.Decide(t.Context(), in).Reason == decision.PolicyAllow })
+	if count := grantsOf(t, e.Policy()).count; count != 2*tableFrom+2 {
+		t.Errorf("%d grants", count)
+	}
+}
+
 // The status of bundles goes to a service, by OPA's own plugin.
 func TestStatusReport(t *testing.T) {
 	s := newBundleServer(t)

@@ -78,7 +78,10 @@ func readServed(content []byte) (*loadedBundle, error) {
 	if !ok {
 		return nil, errors.New("reading the policy that a server sent: this is no bundle of Metaguard")
 	}
-	served := &loadedBundle{name: "server", revision: read.Manifest.Revision, served: true, data: read.Data}
+	served := &loadedBundle{name: "server", revision: read.Manifest.Revision, served: true}
+	if err := served.take(read.Data); err != nil {
+		return nil, err
+	}
 	if replaces {
 		served.roots = []string{"metaguard"}
 	}

@@ -25,11 +25,13 @@ func (p *Policy) compare(questions []smoke, expected, got []Result, accepted []s
 			c.shown(question, want, result)
 		}
 	}
-	*bad = append(*bad, c.findings...)
+	for _, finding := range c.findings {
+		bad.add(finding)
+	}
 	p.warnOfErrors(questions, expected, got)
 	for _, name := range accepted {
 		if !c.found[name] {
-			p.warnings = append(p.warnings, Finding{
+			p.warnings.add(Finding{
 				Code: CodeAcceptUnused, Message: fmt.Sprintf("data.metaguard.settings.accept names %q, which the smoke test does not find", name),
 				Hint: "take it out, so that it accepts nothing later",
 			})
@@ -54,7 +56,7 @@ func (p *Policy) warnOfErrors(questions []smoke, expected, got []Result) {
 			continue
 		}
 		told[text] = true
-		p.warnings = append(p.warnings, Finding{
+		p.warnings.add(Finding{
 			Code: CodeSmokeTest, Message: fmt.Sprintf("the policy cannot decide %s, which is then refused: %s", questions[i].what(), text),
 		})
 	}
@@ -76,7 +78,7 @@ func (p *Policy) entrypointPlace() string {
 type comparison struct {
 	accepted []string
 	found    map[string]bool
-	findings findings
+	findings []Finding
 	// entrypoint is the place of the decision, for what has no code.
 	entrypoint string
 	replaces   bool

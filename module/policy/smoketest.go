@@ -133,7 +133,7 @@ func (p *Policy) smokeTest(ctx context.Context, samples []decision.Input, at *pa
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%d sample decisions took longer than %v", len(questions), smokeTimeout)
 	}
-	*bad = append(*bad, Finding{Code: CodeSmokeTest, Message: "smoke test: " + err.Error(), Hint: "a decision has to be made within the timeout"})
+	bad.add(Finding{Code: CodeSmokeTest, Message: "smoke test: " + err.Error(), Hint: "a decision has to be made within the timeout"})
 }
 
 // asking is the time of a smoke test: at a gentle pace it rests as well, which does not

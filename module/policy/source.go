@@ -47,6 +47,9 @@ type file struct {
 // isRego tells Rego from data.
 func (f *file) isRego() bool { return strings.HasSuffix(f.name, ".rego") }
 
+// isJSON tells JSON from YAML.
+func (f *file) isJSON() bool { return strings.HasSuffix(f.name, ".json") }
+
 // isSystemRoot tells a bundle's root that is for OPA itself.
 func isSystemRoot(root string) bool {
 	return strings.HasPrefix(strings.Trim(root, "/")+"/", "system/")
@@ -89,7 +92,7 @@ func read(paths []string, p *pace.Pace) (*source, error) {
 		before := len(src.files)
 		skipped := false
 		w := walker{
-			fail: func(path string, err error) { bad = append(bad, unreadable(path, err)) },
+			fail: func(path string, err error) { bad.add(unreadable(path, err)) },
 			file: func(path, rel string, prefix []string, info fs.FileInfo) {
 				key := strings.Join(prefix, "/") + "\x00" + path
 				if seen[key] {
@@ -99,24 +102,24 @@ func read(paths []string, p *pace.Pace) (*source, error) {
 				seen[key] = true
 				if size += info.Size(); size > maxPolicyBytes {
 					if size-info.Size() <= maxPolicyBytes { // once
-						bad = append(bad, tooLarge(display(path)))
+						bad.add(tooLarge(display(path)))
 					}
 					return
 				}
 				content, err := readFile(path, info.Size(), p)
 				if err != nil {
-					bad = append(bad, unreadable(path, err))
+					bad.add(unreadable(path, err))
 					return
 				}
 				src.files = append(src.files, file{name: display(path), rel: rel, prefix: prefix, bytes: content})
 			},
 		}
-		failed := len(bad)
+		failed := bad.count()
 		w.root(root, &bad)
-		if len(src.files) == before && len(bad) == failed && !skipped {
+		if len(src.files) == before && bad.count() == failed && !skipped {
 			// An unmounted volume looks like this. Going on without its rules
 			// would fall back to the built-in policy without a word.
-			bad = append(bad, Finding{
+			bad.add(Finding{
 				File: display(root), Code: CodePathEmpty,
 				Message: "there is no policy or data in this directory",
 				Hint:    "files end in .rego, .json, .yaml or .yml; those that end in _test.rego or begin with a dot do not count",
@@ -205,7 +208,7 @@ func (w *walker) root(path string, bad *findings) {
 		w.dir(path, "", nil, []fs.FileInfo{info})
 	case !loadable(filepath.Base(path)):
 		if bad != nil {
-			*bad = append(*bad, Finding{
+			bad.add(Finding{
 				File: display(path), Code: CodePathUnsupported,
 				Message: "this file is neither policy nor data",
 				Hint:    "files end in .rego, .json, .yaml or .yml; tests (_test.rego) are not loaded",
