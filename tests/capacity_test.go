@@ -239,37 +239,55 @@ func measureConnections(t *testing.T) {
 
 // measureData tells what grants and inventory entries take.
 func measureData(t *testing.T) {
+	control := newControl(t)
 	for _, n := range []int{0, 100_000, 1_000_000} {
-		var grants, inventory strings.Builder
+		var text, inventory strings.Builder
 		for i := range n {
-			fmt.Fprintf(&grants, `,%q: ["password:read"]`, fmt.Sprintf("%08d-3333-4333-8333-333333333333", i))
+			fmt.Fprintf(&text, `,%q: ["password:read"]`, fmt.Sprintf("%08d-3333-4333-8333-333333333333", i))
 			fmt.Fprintf(&inventory, `,{"address": "10.%d.%d.%d", "instance_id": %q, "project_id": %q}`, i>>16&255, i>>8&255, i&255, fmt.Sprintf("%08d-3333-4333-8333-333333333333", i), projectA)
 		}
-		text := strings.TrimPrefix(grants.String(), ",")
-		for what, files := range map[string]map[string]string{
-			"grants":            {"policy/data.json": `{"metaguard": {"grants": {"instance_id": {` + text + `}}}}`},
-			"inventory entries": {"inventory.json": "[" + strings.TrimPrefix(inventory.String(), ",") + "]"},
+		grants := `{"metaguard": {"grants": {"instance_id": {` + strings.TrimPrefix(text.String(), ",") + `}}}}`
+		publish := func(revision string) {
+			control.putFiles(t, revision, map[string]string{".manifest": fmt.Sprintf(`{"revision": %q, "roots": ["metaguard/grants"]}`, revision), "data.json": grants})
+		}
+		publish(fmt.Sprint(n))
+		for _, kind := range []struct {
+			name, settings string
+			files          map[string]string
+			again          func(m *managed) // loads another such policy; nil where there is none
+		}{
+			{"grants", byAddress, map[string]string{"policy/data.json": grants}, func(m *managed) {
+				m.edit(t, "policy/data.json", `{"metaguard"`, `{"another": true, "metaguard"`)
+			}},
+			{"grants in a bundle", byBundle, map[string]string{"opa.yaml": control.opa("")}, func(*managed) {
+				grants = strings.Replace(grants, "password:read", "password:write", 1)
+				publish(fmt.Sprint(n, " again"))
+			}},
+			{"inventory entries", byAddress, map[string]string{"inventory.json": "[" + strings.TrimPrefix(inventory.String(), ",") + "]"}, nil},
 		} {
 			began := time.Now()
-			m := prepareManaged(t, byAddress, files)
+			m := prepareManaged(t, kind.settings, kind.files)
 			m.Run(m.address)
 			took := time.Since(began)
 			guard := &measured{managed: m}
 			loaded := guard.usage(t)
 			live := guard.live(t)
-			t.Logf("%d %s: started in %.1f s, %.0f MiB of heap, resident %.0f MiB, %.0f at the peak", n, what, took.Seconds(), mib(live), mib(guard.usage(t).resident), mib(loaded.peak))
-			if what == "grants" {
-				guard.forgetPeak()
-				m.edit(t, "policy/data.json", `{"metaguard"`, `{"another": true, "metaguard"`)
-				m.Eventually("the edit is live", func() bool {
+			t.Logf("%d %s: started in %.1f s, %.0f MiB of heap, resident %.0f MiB, %.0f at the peak", n, kind.name, took.Seconds(), mib(live), mib(guard.usage(t).resident), mib(loaded.peak))
+			if kind.again != nil {
+				loads := func() float64 {
 					for labels, loads := range m.admin.Metrics(t, "caddy_metaguard_policy_loads_total") {
 						if strings.Contains(labels, `"ok"`) {
-							return loads > 1
+							return loads
 						}
 					}
-					return false
-				})
-				t.Logf("another such policy was loaded beside it: %.0f MiB at the peak", mib(guard.usage(t).peak))
+					return 0
+				}
+				before := loads()
+				guard.forgetPeak()
+				began := time.Now()
+				kind.again(m)
+				m.Eventually("the edit is live", func() bool { return loads() > before })
+				t.Logf("another such policy was loaded beside it in %.1f s: %.0f MiB at the peak", time.Since(began).Seconds(), mib(guard.usage(t).peak))
 			}
 			m.Stop()
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 )
 
-// bundleStore is where OPA keeps what bundles bring. Before a change is
+// bundleStore is where OPA keeps what bundles bring, with tables for large objects. Before a change is
 // committed, the engine compiles all that there would be; what it refuses is
 // not committed, and OPA reports it as the activation's failure.
 type bundleStore struct {
@@ -64,13 +64,14 @@ type loadedBundle struct {
 	revision string
 	roots    []string
 	modules  []file
-	data     []byte // JSON; empty if it brings none
+	data     map[string]any // the store's own: not to be used after the transaction
 	size     int64
 	digest   string
 	served   bool // it is the whole policy of a running server
 }
 
-// readBundles reads all bundles out of the store.
+// readBundles reads all bundles out of the store, which is OPA's own: large objects are
+// tables in it.
 func readBundles(ctx context.Context, store storage.Store, txn storage.Transaction) ([]loadedBundle, error) {
 	names, err := bundle.ReadBundleNamesFromStore(ctx, store, txn)
 	if err != nil && !storage.IsNotFound(err) {
@@ -151,7 +152,7 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		b.size += int64(len(content))
 		b.modules = append(b.modules, file{name: bundlePrefix + id, rel: id, bytes: content})
 	}
-	data := map[string]any{} // of the store's own values
+	data := map[string]any{}
 	for _, root := range b.roots {
 		path, ok := storage.ParsePath("/" + strings.Trim(root, "/"))
 		if !ok {
@@ -164,15 +165,15 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		if err != nil {
 			return b, fmt.Errorf("reading the data of bundle %s: %w", name, err)
 		}
+		if value, err = withTables(value); err != nil { // a delta leaves none
+			return b, fmt.Errorf("reading the data of bundle %s: %w", name, err)
+		}
 		putAt(data, path, value)
 	}
-	if err := b.take(data); err != nil {
-		return b, err
-	}
-	if b.digest = b.contentDigest(); b.revision == "" {
+	if b.digest, err = b.take(data); err == nil && b.revision == "" {
 		b.revision = b.digest[:12]
 	}
-	return b, nil
+	return b, err
 }
 
 // checkManifest refuses roots that are not a team's, and other Rego.
@@ -256,34 +257,25 @@ func (b *loadedBundle) replaces() bool {
 	})
 }
 
-// take keeps the bundle's data as text, of which large objects become tables.
-func (b *loadedBundle) take(data map[string]any) (err error) {
-	if len(data) == 0 {
-		return nil
+// take takes the bundle's data, and gives the digest of all that is in the bundle,
+// whatever its revision says.
+func (b *loadedBundle) take(data map[string]any) (digest string, err error) {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return "", fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
 	}
-	if b.data, err = json.Marshal(data); err != nil {
-		return fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
+	if b.size += int64(len(text)); b.size > maxPolicyBytes {
+		return "", &Error{Findings: []Finding{tooLarge(bundlePrefix + b.name)}}
 	}
-	if b.size += int64(len(b.data)); b.size > maxPolicyBytes {
-		return &Error{Findings: []Finding{tooLarge(bundlePrefix + b.name)}}
-	}
-	return nil
-}
-
-// contentDigest names what is in a bundle, whatever its revision says.
-func (b *loadedBundle) contentDigest() string {
+	b.data = data
 	h := sha256.New()
 	for _, f := range b.modules {
 		_, _ = io.WriteString(h, f.rel+"\x00")
 		_, _ = h.Write(f.bytes)
 	}
-	data := b.data
-	if len(data) == 0 {
-		data = []byte("{}")
-	}
-	_, _ = h.Write(data)
+	_, _ = h.Write(text)
 	_, _ = io.WriteString(h, "\n") // so that replicas of earlier releases give the same
-	return hex.EncodeToString(h.Sum(nil))
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // bundleRevisions are the revisions of all bundles, by name.

@@ -14,8 +14,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/util"
-
-	"github.com/metaguard/metaguard/module/pace"
 )
 
 // content is what was read, parsed.
@@ -162,7 +160,7 @@ func (s *settings) parse(src *source, bad *findings) *content {
 		b.replaced = b.replaced || module.Package.Path.Equal(metaguardPackage)
 	}
 	for i := range src.bundles {
-		s.parseBundle(&src.bundles[i], b, src.atPace(), bad)
+		s.parseBundle(&src.bundles[i], b, bad)
 	}
 	for _, f := range builtin() {
 		module, err := s.parseModule(&f)
@@ -230,7 +228,7 @@ func (s *settings) checkSystem(b *content, src *source, bad *findings) {
 }
 
 // parseBundle adds what a bundle brings.
-func (s *settings) parseBundle(from *loadedBundle, b *content, p *pace.Pace, bad *findings) {
+func (s *settings) parseBundle(from *loadedBundle, b *content, bad *findings) {
 	b.replaced = b.replaced || from.replaces()
 	for i := range from.modules {
 		f := &from.modules[i]
@@ -241,17 +239,9 @@ func (s *settings) parseBundle(from *loadedBundle, b *content, p *pace.Pace, bad
 		}
 		b.add(f.name, module)
 	}
-	if len(from.data) == 0 {
-		return
+	if len(from.data) > 0 {
+		b.docs = append(b.docs, document{file: &file{name: bundlePrefix + from.name}, root: from.data})
 	}
-	name := bundlePrefix + from.name
-	data, _, _, err := parseJSON(from.data, p)
-	if err != nil {
-		bad.add(Finding{File: name, Code: CodeDataInvalid, Message: err.Error()})
-		return
-	}
-	root, _ := objectOf(data)
-	b.docs = append(b.docs, document{file: &file{name: name}, root: root})
 }
 
 func (s *settings) parseModule(f *file) (*ast.Module, error) {

@@ -108,11 +108,12 @@ func (r *jsonReader) value() (any, error) {
 
 func (r *jsonReader) object() (any, error) {
 	object := make(map[string]any)
+	begin := r.json.InputOffset() - 1
 	before := len(r.members)
 	defer func() { r.members = r.members[:before] }()
 	for r.json.PeekKind() != jsontext.KindEndObject {
 		if len(object) == r.tableFrom-1 {
-			return r.table(object, r.members[before:])
+			return r.table(begin, object, r.members[before:])
 		}
 		member, quoted, err := r.name()
 		if err != nil {
@@ -167,8 +168,8 @@ func nameTwice(at int64) error {
 	return &jsontext.SyntacticError{ByteOffset: at, Err: jsontext.ErrDuplicateName}
 }
 
-// table reads the rest of an object that has many members.
-func (r *jsonReader) table(object map[string]any, members []textMember) (*table, error) {
+// table reads the rest of an object that has many members, and begins there.
+func (r *jsonReader) table(begin int64, object map[string]any, members []textMember) (*table, error) {
 	t := newTable(r.text)
 	var names places
 	for _, member := range members {
@@ -199,6 +200,7 @@ func (r *jsonReader) table(object map[string]any, members []textMember) (*table,
 	if _, err := r.json.ReadToken(); err != nil {
 		return nil, err
 	}
+	t.own = r.text[begin:r.json.InputOffset()]
 	if at, ok := t.index(names, r.pace); !ok {
 		return nil, nameTwice(int64(at))
 	}

@@ -78,10 +78,7 @@ func readServed(content []byte) (*loadedBundle, error) {
 	if !ok {
 		return nil, errors.New("reading the policy that a server sent: this is no bundle of Metaguard")
 	}
-	served := &loadedBundle{name: "server", revision: read.Manifest.Revision, served: true}
-	if err := served.take(read.Data); err != nil {
-		return nil, err
-	}
+	served := &loadedBundle{name: "server", revision: read.Manifest.Revision, served: true, data: read.Data}
 	if replaces {
 		served.roots = []string{"metaguard"}
 	}

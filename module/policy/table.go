@@ -32,6 +32,7 @@ const (
 // alike, such as the few lists of grants of a million callers, are kept once.
 type table struct {
 	text []byte
+	own  []byte // what of the text is this object
 	// slots has the places of the names in the text, each plus one, by the hashes of the
 	// names, and after those who were there before. Zero is free.
 	slots places
@@ -162,6 +163,9 @@ func (t *table) value(at uint32) any {
 	}
 	return value
 }
+
+// MarshalJSON implements json.Marshaler, of the value: OPA encodes what a pointer leads to.
+func (t table) MarshalJSON() ([]byte, error) { return t.own, nil }
 
 // object is the same as an ordinary object.
 func (t *table) object() map[string]any {

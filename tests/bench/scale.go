@@ -72,6 +72,7 @@ func (b *bench) runScale(ctx context.Context) error {
 	}{
 		{"inventory", b.scaleInventory},
 		{"grants", b.scaleGrants},
+		{"bundle", b.scaleBundle},
 		{"policy", b.scalePolicy},
 		{"documents", b.scaleDocuments},
 		{"connections", b.scaleConnections},

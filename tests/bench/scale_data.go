@@ -41,8 +41,10 @@ func (b *bench) scaleInventory(ctx context.Context) (*series, error) {
 	}
 	s.Lines = append(s.Lines, l)
 	s.fact("inventory: growth of CPU per request", l.growth(), maxGrowth)
-	next := func(n int) map[string]string { return map[string]string{"inventory.json": inventoryOf(million + n)} }
-	return s, b.largest(ctx, s, all, next, func(s *subject, n int) (bool, error) {
+	next := func(n int) (map[string]string, error) {
+		return map[string]string{"inventory.json": inventoryOf(million + n)}, nil
+	}
+	return s, b.largest(ctx, s, all, next, func(ctx context.Context, s *subject, n int) (bool, error) {
 		entries, err := s.metric(ctx, "caddy_metaguard_inventory_entries")
 		return int(entries) == million+n, err
 	})
@@ -60,12 +62,15 @@ func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 	for _, l := range s.Lines { // a rule more is work more; a grant is not
 		s.fact("grants: growth of CPU per request, "+l.Title, l.growth(), maxGrowth)
 	}
-	next := func(n int) map[string]string { return files(million + n) }
-	// The policy follows its files; to ask for it would load it at once.
-	return s, b.largest(ctx, s, all, next, func(s *subject, n int) (bool, error) {
-		loads, err := s.metric(ctx, "caddy_metaguard_policy_loads_total")
-		return int(loads) == 1+n, err
-	})
+	next := func(n int) (map[string]string, error) { return files(million + n), nil }
+	return s, b.largest(ctx, s, all, next, loaded)
+}
+
+// loaded tells whether the policy was loaded so often after the first time. To ask for the
+// policy itself would load it at once.
+func loaded(ctx context.Context, s *subject, n int) (bool, error) {
+	loads, err := s.metric(ctx, "caddy_metaguard_policy_loads_total")
+	return int(loads) == 1+n, err
 }
 
 // scalePolicy grows a team's policy: so many rules that refuse, each with its own code.
@@ -106,7 +111,7 @@ func (b *bench) grown(ctx context.Context, title string, from stream, name strin
 // largest measures the memory of a million entries, and latencies while they are replaced
 // by the next ones, once in each round. next makes these files, and activated tells that
 // they are in force.
-func (b *bench) largest(ctx context.Context, s *series, all []at, next func(n int) map[string]string, activated func(s *subject, n int) (bool, error)) error {
+func (b *bench) largest(ctx context.Context, s *series, all []at, next func(n int) (map[string]string, error), activated func(ctx context.Context, s *subject, n int) (bool, error)) error {
 	small, large := all[0], all[len(all)-1]
 	least, err := small.subject.live(ctx)
 	if err != nil {
@@ -119,14 +124,17 @@ func (b *bench) largest(ctx context.Context, s *series, all []at, next func(n in
 	s.fact(s.Name+": live memory of a million, MiB", (most-least)/mebibyte*million/float64(large.size-small.size), maxPerMillion)
 	var times []float64
 	for n := 1; n <= b.rounds; n++ {
-		files := next(n)
+		files, err := next(n)
+		if err != nil {
+			return err
+		}
 		swap, err := large.subject.stage(files)
 		if err != nil {
 			return err
 		}
 		clear(files)
 		runtime.GC() // of this program, whose own collections would be measured
-		usual, during, err := b.whileReplacing(ctx, large, swap, func() (bool, error) { return activated(large.subject, n) })
+		usual, during, err := b.whileReplacing(ctx, large, swap, func() (bool, error) { return activated(ctx, large.subject, n) })
 		if err != nil {
 			return err
 		}
