@@ -5,7 +5,9 @@ package policy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/util"
@@ -29,6 +31,82 @@ func (s *bundleStore) Write(ctx context.Context, txn storage.Transaction, op sto
 		return err
 	}
 	return s.Store.Write(ctx, txn, op, path, value)
+}
+
+// Truncate implements storage.Store, as OPA's does: it takes the files of a bundle whose old
+// content was taken out.
+func (s *bundleStore) Truncate(ctx context.Context, txn storage.Transaction, params storage.TransactionParams, files storage.Iterator) error {
+	var rules []file
+	var data []*storage.Update
+	for {
+		update, err := files.Next()
+		if err == io.EOF { //nolint:errorlint // documented to be io.EOF itself
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if !update.IsPolicy {
+			data = append(data, update)
+			continue
+		}
+		id := update.Path.PolicyID()
+		rules = append(rules, file{name: bundlePrefix + id, bytes: update.Value})
+		if err := s.UpsertPolicy(ctx, txn, id, update.Value); err != nil {
+			return err
+		}
+	}
+	p := s.paceOf(ctx, rules)
+	merged := map[string]any{}
+	for _, update := range data {
+		value, err := readBundleData(update.Value, p)
+		if err != nil {
+			return fmt.Errorf("the data in %s: %w", update.Path, err)
+		}
+		if value == nil {
+			continue
+		}
+		root := map[string]any{}
+		if len(update.Path) > 0 {
+			putAt(root, update.Path, value)
+		} else if root, _ = objectOf(value); root == nil {
+			return errors.New("the data at a bundle's top must be an object")
+		}
+		if conflict := mergeInto(merged, root, nil); conflict != nil {
+			return fmt.Errorf("the data in %s has %s, which another file has, too", update.Path, dataPath(conflict))
+		}
+	}
+	for _, root := range params.BasePaths {
+		path, ok := storage.ParsePathEscaped("/" + root)
+		if !ok {
+			return fmt.Errorf("the root %q is no path", root)
+		}
+		value, ok := memberAt(merged, path)
+		if !ok {
+			continue
+		}
+		if len(path) > 0 {
+			if err := storage.MakeDir(ctx, s, txn, path[:len(path)-1]); err != nil {
+				return err
+			}
+		}
+		if err := s.Write(ctx, txn, storage.AddOp, path, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readBundleData reads a data file of a bundle, which may be JSON or YAML and is not read
+// as strictly as the operator's own, but as OPA does.
+func readBundleData(text []byte, p *pace.Pace) (any, error) {
+	value, _, _, err := parseJSON(text, p)
+	if err != nil {
+		if err := util.Unmarshal(text, &value); err != nil {
+			return nil, err
+		}
+	}
+	return withTables(value)
 }
 
 // Read implements storage.Store. What it gives can hold tables, which become JSON.
@@ -105,7 +183,7 @@ func withTables(value any) (any, error) {
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return value, nil
+		return plain(value), nil
 	}
 	if len(object) >= tableFrom {
 		text, err := json.Marshal(object)

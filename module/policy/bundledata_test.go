@@ -13,6 +13,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
 	"pgregory.net/rapid"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // largeData has large objects in an object, in a large object and in an array.
@@ -37,6 +39,7 @@ func TestBundleStoreAgrees(t *testing.T) {
 		ctx := context.Background()
 		both := []storage.Store{inmem.New(), &bundleStore{
 			Store:  inmem.NewWithOpts(inmem.OptRoundTripOnWrite(false)),
+			paceOf: func(context.Context, []file) *pace.Pace { return new(pace.Pace) },
 			commit: func(_ context.Context, _ storage.Transaction, _ bool, commit func() error) error { return commit() },
 		}}
 		transactions := make([]storage.Transaction, 2)

@@ -3,11 +3,13 @@
 package policy
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"io"
 	"regexp"
 	"slices"
@@ -17,6 +19,8 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/plugins"
 	"github.com/open-policy-agent/opa/v1/storage"
+
+	"github.com/metaguard/metaguard/module/pace"
 )
 
 // bundleStore is where OPA keeps what bundles bring, with tables for large objects. Before a change is
@@ -25,6 +29,8 @@ import (
 type bundleStore struct {
 	storage.Store
 	commit func(ctx context.Context, txn storage.Transaction, activation bool, commit func() error) error
+	// paceOf is the pace at which data is read that comes with these rules.
+	paceOf func(ctx context.Context, rules []file) *pace.Pace
 	// The one write transaction that can be open; whoever reads them is in it.
 	writing atomic.Uint64
 	context *storage.Context
@@ -115,7 +121,7 @@ func checkClaimed(ctx context.Context, store storage.Store, txn storage.Transact
 }
 
 func readBundle(ctx context.Context, store storage.Store, txn storage.Transaction, name string) (loadedBundle, error) {
-	b := loadedBundle{name: name}
+	b := loadedBundle{name: name, data: map[string]any{}}
 	var err error
 	if b.roots, err = bundle.ReadBundleRootsFromStore(ctx, store, txn, name); err != nil {
 		return b, fmt.Errorf("reading the roots of bundle %s: %w", name, err)
@@ -152,7 +158,6 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		b.size += int64(len(content))
 		b.modules = append(b.modules, file{name: bundlePrefix + id, rel: id, bytes: content})
 	}
-	data := map[string]any{}
 	for _, root := range b.roots {
 		path, ok := storage.ParsePath("/" + strings.Trim(root, "/"))
 		if !ok {
@@ -168,9 +173,12 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 		if value, err = withTables(value); err != nil { // a delta leaves none
 			return b, fmt.Errorf("reading the data of bundle %s: %w", name, err)
 		}
-		putAt(data, path, value)
+		if b.size += sizeOf(value); b.size > maxPolicyBytes {
+			return b, &Error{Findings: []Finding{tooLarge(bundlePrefix + name)}}
+		}
+		putAt(b.data, path, value)
 	}
-	if b.digest, err = b.take(data); err == nil && b.revision == "" {
+	if b.digest, err = b.contentDigest(); err == nil && b.revision == "" {
 		b.revision = b.digest[:12]
 	}
 	return b, err
@@ -257,24 +265,17 @@ func (b *loadedBundle) replaces() bool {
 	})
 }
 
-// take takes the bundle's data, and gives the digest of all that is in the bundle,
-// whatever its revision says.
-func (b *loadedBundle) take(data map[string]any) (digest string, err error) {
-	text, err := json.Marshal(data)
-	if err != nil {
-		return "", fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
-	}
-	if b.size += int64(len(text)); b.size > maxPolicyBytes {
-		return "", &Error{Findings: []Finding{tooLarge(bundlePrefix + b.name)}}
-	}
-	b.data = data
+// contentDigest names what is in a bundle, whatever its revision says.
+func (b *loadedBundle) contentDigest() (string, error) {
 	h := sha256.New()
 	for _, f := range b.modules {
 		_, _ = io.WriteString(h, f.rel+"\x00")
 		_, _ = h.Write(f.bytes)
 	}
-	_, _ = h.Write(text)
-	_, _ = io.WriteString(h, "\n") // so that replicas of earlier releases give the same
+	if err := writeJSON(h, b.data); err != nil {
+		return "", fmt.Errorf("encoding the data of bundle %s: %w", b.name, err)
+	}
+	_, _ = io.WriteString(h, "\n")
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
@@ -288,6 +289,60 @@ func (s *source) bundleRevisions() map[string]string {
 		revisions[b.name] = b.revision
 	}
 	return revisions
+}
+
+// sizeOf is about how long a document is as JSON.
+func sizeOf(value any) int64 {
+	switch value := value.(type) {
+	case *table:
+		return int64(len(value.own))
+	case map[string]any:
+		size := int64(2)
+		for name, member := range value {
+			size += int64(len(name)) + 4 + sizeOf(member)
+		}
+		return size
+	case []any:
+		size := int64(2)
+		for _, item := range value {
+			size += 1 + sizeOf(item)
+		}
+		return size
+	case string:
+		return int64(len(value)) + 2
+	default:
+		return 8
+	}
+}
+
+// writeJSON writes a document with sorted names, but for those of tables, which it writes
+// as they are, bit by bit: what sums all up at once keeps a processor.
+func writeJSON(w hash.Hash, value any) error {
+	switch value := value.(type) {
+	case *table:
+		_, err := io.Copy(w, new(pace.Pace).Reader(bytes.NewReader(value.own)))
+		return err
+	case map[string]any:
+		before := "{"
+		for _, name := range sortedKeys(value) {
+			quoted, err := json.Marshal(name)
+			if err != nil {
+				return err
+			}
+			_, _ = io.WriteString(w, before+string(quoted)+":")
+			if err := writeJSON(w, value[name]); err != nil {
+				return err
+			}
+			before = ","
+		}
+		_, err := io.WriteString(w, strings.TrimPrefix(before, ",")+"}")
+		return err
+	}
+	text, err := json.Marshal(value)
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	return err
 }
 
 // putAt puts a value at a path of an object.

@@ -126,6 +126,29 @@ func (e *Engine) paceOf(ctx context.Context, live *Policy, src *source) *pace.Pa
 	return src.pace
 }
 
+// paceOfBundle is gentle where a bundle has the rules that are in force, and other data.
+func (e *Engine) paceOfBundle(ctx context.Context, rules []file) *pace.Pace {
+	live := e.live.Load()
+	if live == nil {
+		return new(pace.Pace)
+	}
+	inForce := make(map[string][]byte) // of all bundles: where there are several, the others' rules are missing
+	for _, f := range live.sources {
+		if strings.HasPrefix(f.name, bundlePrefix) {
+			inForce[f.name] = f.bytes
+		}
+	}
+	for _, f := range rules {
+		if before, ok := inForce[f.name]; !ok || !bytes.Equal(before, f.bytes) {
+			return new(pace.Pace)
+		}
+	}
+	if len(inForce) != len(rules) {
+		return new(pace.Pace)
+	}
+	return e.paceOfReading(ctx)
+}
+
 // hurry is how somebody who waits ends the gentleness of loads that go on.
 type hurry struct {
 	mu     sync.Mutex

@@ -72,7 +72,7 @@ func newRemote(e *Engine, c *opaConfig) (*remote, error) {
 	r := &remote{engine: e, config: c, metrics: metrics.New()}
 	r.bufferEvents.Store(c.bufferEvents)
 	r.logsToServer.Store(c.logsToServer)
-	r.store = &bundleStore{Store: inmem.NewWithOpts(inmem.OptRoundTripOnWrite(false)), commit: r.adopt}
+	r.store = &bundleStore{Store: inmem.NewWithOpts(inmem.OptRoundTripOnWrite(false)), commit: r.adopt, paceOf: e.paceOfBundle}
 	if err := r.syncSystem(context.Background(), e.system); err != nil {
 		return nil, err
 	}

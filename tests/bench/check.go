@@ -24,7 +24,8 @@ type target struct {
 	Found float64 `json:"found"`
 	// Spread is half the distance between the quartiles, where it was found more than once.
 	Spread float64 `json:"spread,omitempty"`
-	Limit  float64 `json:"limit"`
+	// Limit is 0 for what has none.
+	Limit float64 `json:"limit"`
 	// Least: the limit is the least that it may be.
 	Least bool `json:"least,omitempty"`
 }

@@ -101,7 +101,11 @@ func (b *bench) runScale(ctx context.Context) error {
 	}
 	var targets []target
 	for _, s := range all {
-		targets = append(targets, s.Facts...)
+		for _, fact := range s.Facts {
+			if fact.Limit > 0 {
+				targets = append(targets, fact)
+			}
+		}
 	}
 	return judge(os.Stderr, targets)
 }

@@ -47,7 +47,7 @@ func (b *bench) scaleInventory(ctx context.Context) (*series, error) {
 	return s, b.largest(ctx, s, all, next, func(ctx context.Context, s *subject, n int) (bool, error) {
 		entries, err := s.metric(ctx, "caddy_metaguard_inventory_entries")
 		return int(entries) == million+n, err
-	})
+	}, maxActivation)
 }
 
 // scaleGrants grows the grants, which are data of the policy.
@@ -63,7 +63,7 @@ func (b *bench) scaleGrants(ctx context.Context) (*series, error) {
 		s.fact("grants: growth of CPU per request, "+l.Title, l.growth(), maxGrowth)
 	}
 	next := func(n int) (map[string]string, error) { return files(million + n), nil }
-	return s, b.largest(ctx, s, all, next, loaded)
+	return s, b.largest(ctx, s, all, next, loaded, maxActivation)
 }
 
 // loaded tells whether the policy was loaded so often after the first time. To ask for the
@@ -110,8 +110,8 @@ func (b *bench) grown(ctx context.Context, title string, from stream, name strin
 
 // largest measures the memory of a million entries, and latencies while they are replaced
 // by the next ones, once in each round. next makes these files, and activated tells that
-// they are in force.
-func (b *bench) largest(ctx context.Context, s *series, all []at, next func(n int) (map[string]string, error), activated func(ctx context.Context, s *subject, n int) (bool, error)) error {
+// they are in force. limit is that of latencies meanwhile.
+func (b *bench) largest(ctx context.Context, s *series, all []at, next func(n int) (map[string]string, error), activated func(ctx context.Context, s *subject, n int) (bool, error), limit float64) error {
 	small, large := all[0], all[len(all)-1]
 	least, err := small.subject.live(ctx)
 	if err != nil {
@@ -144,7 +144,7 @@ func (b *bench) largest(ctx context.Context, s *series, all []at, next func(n in
 	found := summarize(times)
 	s.Facts = append(s.Facts, target{
 		What:  s.Name + ": p99 while a million are activated, times the usual",
-		Found: found.Median, Spread: found.Spread / 2, Limit: maxActivation,
+		Found: found.Median, Spread: found.Spread / 2, Limit: limit,
 	})
 	return nil
 }

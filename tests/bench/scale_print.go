@@ -53,7 +53,11 @@ func (s *series) print(w io.Writer) {
 		if f.Spread > 0 {
 			spread = fmt.Sprintf(" ± %.2f", f.Spread)
 		}
-		fmt.Fprintf(w, "- %s: %.2f%s (at most %.2f)\n", f.What, f.Found, spread, f.Limit)
+		limit := ""
+		if f.Limit > 0 {
+			limit = fmt.Sprintf(" (at most %.2f)", f.Limit)
+		}
+		fmt.Fprintf(w, "- %s: %.2f%s%s\n", f.What, f.Found, spread, limit)
 	}
 }
 
