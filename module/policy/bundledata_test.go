@@ -6,9 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
@@ -75,7 +79,23 @@ func TestBundleStoreAgrees(t *testing.T) {
 				return nil, s.Write(ctx, txn, op, path, copied)
 			})
 		}
-		write(storage.AddOp, storage.Path{"data"}, largeData())
+		text, err := json.Marshal(map[string]any{"data": largeData(), "elsewhere": 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		each("the files", func(s storage.Store, txn storage.Transaction) (any, error) {
+			params := storage.WriteParams
+			params.BasePaths = []string{"data", "nothing"}
+			return nil, s.Truncate(ctx, txn, params, bundle.NewIterator([]bundle.Raw{
+				{Path: "/data.json", Value: text},
+				{Path: "/data/alike/none/data.yaml", Value: []byte("x: [1]\n")},
+				{Path: "/b/rules.rego", Value: []byte("package b\n")},
+			}))
+		})
+		each("the rules", func(s storage.Store, txn storage.Transaction) (any, error) {
+			ids, err := s.ListPolicies(ctx, txn)
+			return strings.Join(ids, " "), err
+		})
 		for range rapid.IntRange(1, 6).Draw(t, "operations") {
 			path := append(storage.Path{"data"}, steps.Draw(t, "path")...)
 			switch op := rapid.IntRange(0, 5).Draw(t, "operation"); op {
@@ -96,4 +116,79 @@ func TestBundleStoreAgrees(t *testing.T) {
 			return s.Read(ctx, txn, storage.Path{"data"})
 		})
 	})
+}
+
+// Files that do not go together, or are no data, are refused with their name.
+func TestBundleDataRefused(t *testing.T) {
+	for name, tc := range map[string]struct {
+		content files
+		want    string
+	}{
+		"conflict":  {files{"data.json": `{"own": {"a": 1}}`, "own/data.json": `{"a": 2}`}, "data.own.a"},
+		"no object": {files{"data.json": `[1]`}, "must be object"},
+		"no JSON":   {files{"own/data.json": `{"a": `}, "line 1"}, // OPA itself says it
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.content[".manifest"] = `{"roots": ["own"]}`
+			s := newBundleServer(t)
+			s.put("own.tar.gz", tarball(t, tc.content))
+			e := remoteEngine(t, Config{OPA: opaFile(t, s, `"bundles": {"own": {"service": "s", "resource": "own.tar.gz"`+fast+`}}`)})
+			eventually(t, "the bundle is refused", func() bool { return e.Status().LastError != "" })
+			if told := e.Status().LastError; !strings.Contains(told, tc.want) {
+				t.Error(told)
+			}
+		})
+	}
+}
+
+// Data alone is read gently while requests are served. With a rule that is new, another or
+// missing it is read at once.
+func TestPaceOfBundle(t *testing.T) {
+	s := newBundleServer(t)
+	s.put("team.tar.gz", teamBundle(t, "r1", "userdata"))
+	e := remoteEngine(t, Config{OPA: opaFile(t, s, `"bundles": {"team": {"service": "s", "resource": "team.tar.gz"`+fast+`}}`)})
+	eventually(t, "the bundle is live", func() bool { return e.Policy() != nil })
+	same := file{name: bundlePrefix + "team/team/team.rego", bytes: e.Policy().sources[0].bytes}
+	for name, tc := range map[string]struct {
+		rules  []file
+		gentle bool
+	}{
+		"the same": {[]file{same}, true},
+		"another":  {[]file{{name: same.name, bytes: []byte("package other")}}, false},
+		"more":     {[]file{same, {name: bundlePrefix + "team/more.rego"}}, false},
+		"none":     {nil, false},
+	} {
+		if gentle := e.paceOfBundle(t.Context(), tc.rules).IsGentle(); gentle != tc.gentle {
+			t.Errorf("%s: %t", name, gentle)
+		}
+	}
+}
+
+// Rules that OPA evaluates itself, over its own store, see what is in tables.
+func TestRulesOverTables(t *testing.T) {
+	ctx := t.Context()
+	stores := []storage.Store{inmem.New(), &bundleStore{
+		Store:  inmem.NewWithOpts(inmem.OptRoundTripOnWrite(false)),
+		commit: func(_ context.Context, _ storage.Transaction, _ bool, commit func() error) error { return commit() },
+	}}
+	for _, store := range stores {
+		if err := storage.WriteOne(ctx, store, storage.AddOp, storage.Path{"own"}, largeData()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, query := range []string{
+		"data.own.alike.n1", "data.own.alike[input.name]", "data.own.alike.n2.x[1].y", "data.own.outer.n1.n5", "count(data.own.outer)",
+		"count(data.own)", "data.own.alike.absent", "[name | data.own.outer.n1[name].x]", "data.own.array[0].n5", "object.get(data.own, [\"outer\", \"n1\", \"n7\"], 0)",
+	} {
+		var results [2]rego.ResultSet
+		for i, store := range stores {
+			var err error
+			if results[i], err = rego.New(rego.Query(query), rego.Store(store), rego.Input(map[string]any{"name": "n2"})).Eval(ctx); err != nil {
+				t.Fatalf("%s: %v", query, err)
+			}
+		}
+		if !reflect.DeepEqual(results[0], results[1]) {
+			t.Errorf("%s: %.200v, with tables %.200v", query, results[0], results[1])
+		}
+	}
 }

@@ -3,13 +3,11 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash"
 	"io"
 	"regexp"
 	"slices"
@@ -289,74 +287,4 @@ func (s *source) bundleRevisions() map[string]string {
 		revisions[b.name] = b.revision
 	}
 	return revisions
-}
-
-// sizeOf is about how long a document is as JSON.
-func sizeOf(value any) int64 {
-	switch value := value.(type) {
-	case *table:
-		return int64(len(value.own))
-	case map[string]any:
-		size := int64(2)
-		for name, member := range value {
-			size += int64(len(name)) + 4 + sizeOf(member)
-		}
-		return size
-	case []any:
-		size := int64(2)
-		for _, item := range value {
-			size += 1 + sizeOf(item)
-		}
-		return size
-	case string:
-		return int64(len(value)) + 2
-	default:
-		return 8
-	}
-}
-
-// writeJSON writes a document with sorted names, but for those of tables, which it writes
-// as they are, bit by bit: what sums all up at once keeps a processor.
-func writeJSON(w hash.Hash, value any) error {
-	switch value := value.(type) {
-	case *table:
-		_, err := io.Copy(w, new(pace.Pace).Reader(bytes.NewReader(value.own)))
-		return err
-	case map[string]any:
-		before := "{"
-		for _, name := range sortedKeys(value) {
-			quoted, err := json.Marshal(name)
-			if err != nil {
-				return err
-			}
-			_, _ = io.WriteString(w, before+string(quoted)+":")
-			if err := writeJSON(w, value[name]); err != nil {
-				return err
-			}
-			before = ","
-		}
-		_, err := io.WriteString(w, strings.TrimPrefix(before, ",")+"}")
-		return err
-	}
-	text, err := json.Marshal(value)
-	if err == nil {
-		_, err = w.Write(text)
-	}
-	return err
-}
-
-// putAt puts a value at a path of an object.
-func putAt(object map[string]any, path storage.Path, value any) {
-	for i, name := range path {
-		if i == len(path)-1 {
-			object[name] = value
-			return
-		}
-		inner, ok := object[name].(map[string]any)
-		if !ok {
-			inner = map[string]any{}
-			object[name] = inner
-		}
-		object = inner
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -159,7 +160,7 @@ func (p *Process) Run(address string) {
 	p.tb.Helper()
 	ready := newReady(p.tb)
 	command := exec.Command(p.binary, "run", "--config", filepath.Join(p.Dir, "Caddyfile"), "--adapter", "caddyfile")
-	command.Env = append(ready.env, p.env...)
+	command.Env = slices.Concat(ready.env, p.env)
 	command.Stdout, command.Stderr = p.output, p.output
 	if err := command.Start(); err != nil {
 		p.tb.Fatal(err)
