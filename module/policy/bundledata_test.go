@@ -162,6 +162,16 @@ func TestPaceOfBundle(t *testing.T) {
 			t.Errorf("%s: %t", name, gentle)
 		}
 	}
+	reading := e.hurry.channel()
+	e.Stop(t.Context())
+	select {
+	case <-reading:
+	default:
+		t.Error("the end does not hurry a bundle that is being read")
+	}
+	if e.paceOfBundle(t.Context(), []file{same}).IsGentle() {
+		t.Error("a bundle is read gently after the end")
+	}
 }
 
 // Rules that OPA evaluates itself, over its own store, see what is in tables.

@@ -108,10 +108,12 @@ type atOnceKey struct{}
 
 // paceOfReading is gentle where requests are served meanwhile.
 func (e *Engine) paceOfReading(ctx context.Context) *pace.Pace {
-	if e.live.Load() == nil || ctx.Value(atOnceKey{}) != nil || ctx.Err() != nil {
+	gentle := pace.Gentle(e.hurry.channel()) // before it is looked whether all ends, which hurries
+	r := e.remote.Load()
+	if e.live.Load() == nil || ctx.Value(atOnceKey{}) != nil || ctx.Err() != nil || r != nil && r.closed.Load() {
 		return new(pace.Pace)
 	}
-	return pace.Gentle(e.hurry.channel())
+	return gentle
 }
 
 // paceOf is that of the reading where only data is new: a rule may be needed at once.

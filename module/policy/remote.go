@@ -129,6 +129,7 @@ func (r *remote) start() error {
 // events that wait are sent first.
 func (r *remote) close(ctx context.Context) {
 	r.closed.Store(true)
+	r.engine.hurry.now() // a bundle that is being read
 	r.engine.stopHolding()
 	done := make(chan struct{})
 	go func() {
