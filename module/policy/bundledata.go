@@ -102,14 +102,11 @@ func (s *bundleStore) Truncate(ctx context.Context, txn storage.Transaction, par
 
 // readBundleData reads a data file of a bundle, which may be JSON or YAML and is not read
 // as strictly as the operator's own, but as OPA does.
-func readBundleData(text []byte, p *pace.Pace) (any, error) {
-	value, _, _, err := parseJSON(text, p)
-	if err != nil {
-		if err := util.Unmarshal(text, &value); err != nil {
-			return nil, err
-		}
+func readBundleData(text []byte, p *pace.Pace) (value any, err error) {
+	if value, _, _, err = parseJSON(text, p); err != nil {
+		err = util.Unmarshal(text, &value)
 	}
-	return withTables(value)
+	return value, err
 }
 
 // Read implements storage.Store. What it gives can hold tables, which become JSON.

@@ -42,8 +42,13 @@ func TestBundleStoreAgrees(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ctx := context.Background()
 		both := []storage.Store{inmem.New(), &bundleStore{
-			Store:  inmem.NewWithOpts(inmem.OptRoundTripOnWrite(false)),
-			paceOf: func(context.Context, []file) *pace.Pace { return new(pace.Pace) },
+			Store: inmem.NewWithOpts(inmem.OptRoundTripOnWrite(false)),
+			paceOf: func(_ context.Context, rules []file) *pace.Pace {
+				if len(rules) != 1 || rules[0].name != bundlePrefix+"b/rules.rego" {
+					t.Errorf("it comes with %v", rules)
+				}
+				return new(pace.Pace)
+			},
 			commit: func(_ context.Context, _ storage.Transaction, _ bool, commit func() error) error { return commit() },
 		}}
 		transactions := make([]storage.Transaction, 2)
@@ -162,6 +167,25 @@ func TestPaceOfBundle(t *testing.T) {
 			t.Errorf("%s: %t", name, gentle)
 		}
 	}
+	// The same through OPA: one activation with other data, and one with another rule.
+	paces := make(chan bool, 2)
+	e.remote.Load().store.paceOf = func(ctx context.Context, rules []file) *pace.Pace {
+		p := e.paceOfBundle(ctx, rules)
+		paces <- p.IsGentle()
+		return p
+	}
+	for _, next := range []struct {
+		rule   string
+		gentle bool
+	}{{string(same.bytes), true}, {"package metaguard.team\n\ndeny contains \"x\" if input.resource.kind == \"network\"\n", false}} {
+		s.put("team.tar.gz", tarball(t, files{
+			".manifest": `{"roots": ["metaguard/team", "metaguard/grants"]}`, "team/team.rego": next.rule, "data.json": `{"metaguard": {"grants": {}}}`,
+		}))
+		eventually(t, "the next bundle is read", func() bool { return len(paces) > 0 })
+		if gentle := <-paces; gentle != next.gentle {
+			t.Errorf("read gently: %t, want %t", gentle, next.gentle)
+		}
+	}
 	reading := e.hurry.channel()
 	e.Stop(t.Context())
 	select {
@@ -169,7 +193,7 @@ func TestPaceOfBundle(t *testing.T) {
 	default:
 		t.Error("the end does not hurry a bundle that is being read")
 	}
-	if e.paceOfBundle(t.Context(), []file{same}).IsGentle() {
+	if e.paceOfReading(t.Context()).IsGentle() {
 		t.Error("a bundle is read gently after the end")
 	}
 }

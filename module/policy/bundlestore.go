@@ -184,8 +184,9 @@ func readBundle(ctx context.Context, store storage.Store, txn storage.Transactio
 
 // checkManifest refuses roots that are not a team's, and other Rego.
 func (b *loadedBundle) checkManifest(ctx context.Context, store storage.Store, txn storage.Transaction) error {
-	if found := b.checkRoots(); len(found) > 0 {
-		return &Error{Findings: found}
+	var bad findings
+	if bad.add(b.checkRoots()...); bad.count() > 0 {
+		return bad.err()
 	}
 	manifest, err := store.Read(ctx, txn, bundle.ManifestStoragePath(b.name))
 	if err != nil {
@@ -202,10 +203,8 @@ func (b *loadedBundle) checkManifest(ctx context.Context, store storage.Store, t
 	if err := json.Unmarshal(encoded, &versions); err != nil {
 		return fmt.Errorf("reading the manifest of bundle %s: %w", b.name, err)
 	}
-	if found := checkVersions(b.name, versions.All, versions.Files); len(found) > 0 {
-		return &Error{Findings: found}
-	}
-	return nil
+	bad.add(checkVersions(b.name, versions.All, versions.Files)...)
+	return bad.err()
 }
 
 // checkRoots refuses roots that are not a team's.

@@ -109,15 +109,17 @@ const (
 	maxMessage = 2 << 10
 )
 
-func (f *findings) add(finding Finding) {
-	if f.full() {
-		f.more++
-		return
+func (f *findings) add(all ...Finding) {
+	for _, finding := range all {
+		if f.full() {
+			f.more++
+			continue
+		}
+		if len(finding.Message) > maxMessage {
+			finding.Message = strings.ToValidUTF8(finding.Message[:maxMessage], "") + "…"
+		}
+		f.first = append(f.first, finding)
 	}
-	if len(finding.Message) > maxMessage {
-		finding.Message = strings.ToValidUTF8(finding.Message[:maxMessage], "") + "…"
-	}
-	f.first = append(f.first, finding)
 }
 
 // full tells that the place of another finding need not be sought.
@@ -155,7 +157,7 @@ func (f *findings) list() []Finding {
 	})
 	list = slices.Compact(list)
 	if f.more > 0 {
-		list = append(list, Finding{Code: CodeMore, Message: fmt.Sprintf("%d more findings are left out", f.more)})
+		list = append(list, Finding{Code: CodeMore, Message: fmt.Sprintf("findings left out: %d", f.more)})
 	}
 	return list
 }

@@ -33,7 +33,7 @@ func TestManyMistakes(t *testing.T) {
 			_, err := New(t.Context(), Config{Paths: []string{dir(t, files{"a.json": tc.data})}})
 			found := findingsOf(t, err)
 			last := found[len(found)-1]
-			if found[0].Code != tc.code || found[0].Line != 1 || found[min(2, len(found)-2)].Line != tc.third || last.Code != CodeMore || last.Message != fmt.Sprintf("%d more findings are left out", tc.more) {
+			if found[0].Code != tc.code || found[0].Line != 1 || found[min(2, len(found)-2)].Line != tc.third || last.Code != CodeMore || last.Message != fmt.Sprintf("findings left out: %d", tc.more) {
 				t.Errorf("%d findings: %v … %v", len(found), found[0], last)
 			}
 		})
@@ -41,7 +41,7 @@ func TestManyMistakes(t *testing.T) {
 	t.Run("no metaguard", func(t *testing.T) {
 		warnings := engine(t, Config{Paths: []string{dir(t, files{"a.json": grants})}}).Policy().Warnings()
 		last := warnings[len(warnings)-1]
-		if warnings[0].Code != CodeDataUnread || last.Code != CodeMore || last.Message != fmt.Sprintf("%d more findings are left out", callers-maxErrors) {
+		if warnings[0].Code != CodeDataUnread || last.Code != CodeMore || last.Message != fmt.Sprintf("findings left out: %d", callers-maxErrors) {
 			t.Errorf("%d warnings: %v … %v", len(warnings), warnings[0], last)
 		}
 	})

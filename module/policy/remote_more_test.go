@@ -13,6 +13,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
 	sdktest "github.com/open-policy-agent/opa/v1/sdk/test"
+	"github.com/open-policy-agent/opa/v1/storage"
 
 	"github.com/metaguard/metaguard/module/decision"
 )
@@ -256,6 +257,11 @@ func TestManyGrantsInABundle(t *testing.T) {
 	eventually(t, "the bundle is live", func() bool { return e.Policy() != nil })
 	if p := e.Policy(); grantsOf(t, p).count != 2*tableFrom+1 {
 		t.Errorf("%d grants", grantsOf(t, p).count)
+	}
+	store := e.remote.Load().store.Store // OPA's, as it is
+	kept, err := storage.ReadOne(t.Context(), store, storage.Path{"metaguard", "grants", "instance_id"})
+	if shared, ok := tableOf(kept); err != nil || !ok || &shared.text[0] != &grantsOf(t, e.Policy()).text[0] {
+		t.Errorf("OPA's store has a %T of its own (%v)", kept, err)
 	}
 	in := instance(decision.KindPassword, decision.Read)
 	s.put("grants.tar.gz", tarball(t, files{

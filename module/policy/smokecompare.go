@@ -25,9 +25,7 @@ func (p *Policy) compare(questions []smoke, expected, got []Result, accepted []s
 			c.shown(question, want, result)
 		}
 	}
-	for _, finding := range c.findings {
-		bad.add(finding)
-	}
+	bad.add(c.findings...)
 	p.warnOfErrors(questions, expected, got)
 	for _, name := range accepted {
 		if !c.found[name] {

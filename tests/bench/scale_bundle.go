@@ -3,16 +3,18 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+
+	"github.com/open-policy-agent/opa/v1/bundle"
 )
 
 // bundleFile is a bundle in a subject's directory.
@@ -85,22 +87,11 @@ func (b *bench) serveBundle(w http.ResponseWriter, r *http.Request) {
 
 // bundleOf is a bundle of the first n callers' grants.
 func bundleOf(n int) (string, error) {
-	var packed bytes.Buffer
-	zipped := gzip.NewWriter(&packed)
-	archive := tar.NewWriter(zipped)
-	for _, file := range []struct{ name, text string }{
-		{".manifest", fmt.Sprintf(`{"revision": "%d", "roots": ["metaguard/grants"]}`, n)}, {"data.json", grantsOf(n)},
-	} {
-		if err := archive.WriteHeader(&tar.Header{Name: file.name, Mode: 0o600, Size: int64(len(file.text))}); err != nil {
-			return "", err
-		}
-		if _, err := archive.Write([]byte(file.text)); err != nil {
-			return "", err
-		}
-	}
-	if err := archive.Close(); err != nil {
+	content := bundle.Bundle{Manifest: bundle.Manifest{Revision: strconv.Itoa(n), Roots: &[]string{"metaguard/grants"}}}
+	if err := json.Unmarshal([]byte(grantsOf(n)), &content.Data); err != nil {
 		return "", err
 	}
-	err := zipped.Close()
+	var packed bytes.Buffer
+	err := bundle.NewWriter(&packed).Write(content)
 	return packed.String(), err
 }

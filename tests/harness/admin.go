@@ -26,16 +26,22 @@ type Admin struct {
 	client *http.Client
 }
 
-// NewAdmin gives an admin API a socket of its own. Its path is short, whatever
-// the test is called: a socket's path has about a hundred bytes.
-func NewAdmin(tb testing.TB) *Admin {
+// socketPath is where a test can have a socket. It is short, whatever the test is
+// called: a socket's path has about a hundred bytes.
+func socketPath(tb testing.TB, name string) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "mg-")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	socket := filepath.Join(dir, "admin.sock")
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return filepath.Join(dir, name)
+}
+
+// NewAdmin gives an admin API a socket of its own.
+func NewAdmin(tb testing.TB) *Admin {
+	tb.Helper()
+	socket := socketPath(tb, "admin.sock")
 	return &Admin{
 		Listen:  "unix/" + socket + "|0600",
 		Address: "unix/" + socket,

@@ -5,8 +5,6 @@ package harness
 import (
 	"bytes"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -29,12 +27,7 @@ func newReady(tb testing.TB) *ready {
 		close(r.told)
 		return r
 	}
-	dir, err := os.MkdirTemp("", "mg-") // a socket's path has about a hundred bytes
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "notify.sock")
+	socket := socketPath(tb, "notify.sock")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		tb.Fatal(err)
